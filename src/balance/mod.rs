@@ -1,0 +1,52 @@
+//! Which endpoint gets the next request?
+//!
+//! Selectors and state machines over facts: weights, requests in flight, health, the time. Not here: sockets, counters, tasks.
+
+use crate::base::clock::MonoTime;
+use crate::base::dice::Dice;
+
+pub mod health;
+pub mod pick;
+pub mod retry;
+
+pub use pick::Picker;
+
+/// How an endpoint is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Method {
+    /// Each in turn; with weights, smoothly (nginx's: a a b a c a a rather than a a a a a b c), shares exact over a cycle.
+    #[default]
+    RoundRobin,
+    /// The fewest requests in flight per weight; ties broken at random.
+    LeastConn,
+    /// The client's address decides (/24 of IPv4, /64 of IPv6), by a ring: when an instance leaves only its share moves.
+    IpHash,
+    /// By chance, weighted.
+    Random,
+}
+
+/// One endpoint as a selector sees it at one moment.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Candidate {
+    /// Its share; 0 takes nothing.
+    pub weight: u32,
+    /// Requests in flight.
+    pub in_flight: u32,
+    /// Health says it may be used.
+    pub up: bool,
+}
+
+/// What a choice is made from.
+pub struct Choice<'a> {
+    /// All endpoints of the upstream, in the plan's order.
+    pub candidates: &'a [Candidate],
+    /// Positions already tried for this request: taken only when nothing else is left… and not even then, see [`Picker::pick`].
+    pub tried: &'a [usize],
+    /// The hash key of the client: see [`pick::client_key`].
+    pub client: u64,
+    /// Chance.
+    pub dice: &'a mut Dice,
+}
+
+/// A moment as the state machines take it.
+pub type Now = MonoTime;

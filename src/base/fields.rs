@@ -1,0 +1,76 @@
+//! A borrowed view of a message's header fields.
+//!
+//! Rules read fields through [`Fields`], so that they serve both a parsed [`http::HeaderMap`] and the raw slices of a request that was
+//! never turned into one.
+
+use http::HeaderMap;
+
+/// Header fields that can be read by name. Names are given in lower case and matched without regard to case.
+pub trait Fields {
+    /// Calls `visit` with the value of every line named `name`, in the order they came.
+    fn each<'a>(&'a self, name: &str, visit: &mut dyn FnMut(&'a [u8]));
+
+    /// The value of the first line named `name`.
+    fn first<'a>(&'a self, name: &str) -> Option<&'a [u8]> {
+        let mut found = None;
+        self.each(name, &mut |value| {
+            found.get_or_insert(value);
+        });
+        found
+    }
+
+    /// Whether any line is named `name`.
+    fn has(&self, name: &str) -> bool {
+        self.first(name).is_some()
+    }
+
+    /// All lines named `name`, joined by ", " (RFC 9110 §5.3); `None` when there is none.
+    fn joined(&self, name: &str) -> Option<Vec<u8>> {
+        let mut whole: Option<Vec<u8>> = None;
+        self.each(name, &mut |value| match &mut whole {
+            None => whole = Some(value.to_vec()),
+            Some(whole) => {
+                whole.extend_from_slice(b", ");
+                whole.extend_from_slice(value);
+            }
+        });
+        whole
+    }
+}
+
+impl Fields for HeaderMap {
+    fn each<'a>(&'a self, name: &str, visit: &mut dyn FnMut(&'a [u8])) {
+        for value in self.get_all(name) {
+            visit(value.as_bytes());
+        }
+    }
+}
+
+/// Name and value pairs in the order they came, as a parser leaves them.
+impl Fields for [(&str, &[u8])] {
+    fn each<'a>(&'a self, name: &str, visit: &mut dyn FnMut(&'a [u8])) {
+        for (n, value) in self {
+            if n.eq_ignore_ascii_case(name) {
+                visit(value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn both_views_read_the_same_lines() {
+        let mut map = HeaderMap::new();
+        map.append("vary", HeaderValue::from_static("a"));
+        map.append("Vary", HeaderValue::from_static("b, c"));
+        let pairs: &[(&str, &[u8])] = &[("VARY", b"a"), ("x", b"y"), ("vary", b"b, c")];
+        assert_eq!(map.joined("vary").as_deref(), Some(&b"a, b, c"[..]));
+        assert_eq!(pairs.joined("vary").as_deref(), Some(&b"a, b, c"[..]));
+        assert_eq!(map.first("vary"), pairs.first("vary"));
+        assert!(!pairs.has("age"));
+    }
+}

@@ -1,0 +1,129 @@
+//! May it be stored, may it be reused? RFC 9111 and its family as pure rules with the time as an argument.
+//!
+//! Decided here: the key of a request ([`key`], [`vary`]), what Cache-Control and its kin say ([`directive`], [`date`]), whether an answer may be
+//! stored and for how long ([`policy`]), whether a stored one may be reused ([`lookup`]), how it is validated and freshened ([`freshen`]), what the
+//! client's own conditions and ranges mean for it ([`conditional`], [`range`]), what a change invalidates ([`invalidate`]), and how all this
+//! is told ([`status`]). [`record`] is the stored form.
+//!
+//! Absent: sockets, stores, tasks, metrics, logging. A decision's reason is an enum, and is at once metric label, log field and
+//! `Cache-Status` detail.
+
+use std::time::Duration;
+
+use http::HeaderName;
+
+pub mod conditional;
+pub mod date;
+pub mod directive;
+pub mod freshen;
+pub mod invalidate;
+pub mod key;
+pub mod lookup;
+pub mod policy;
+pub mod range;
+pub mod record;
+pub mod status;
+pub mod vary;
+
+/// The operator's rules for one cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// The freshness lifetime the operator gives; its part is set by `ttl_mode`. `None`: only the origin's word and heuristics count.
+    pub ttl: Option<Duration>,
+    /// What `ttl` means next to the origin's word.
+    pub ttl_mode: TtlMode,
+    /// Lifetimes by status, each an inclusive range, used like `ttl` for those statuses; also makes them storable (negative caching).
+    pub ttl_by_status: Vec<((u16, u16), Duration)>,
+    /// Serve stale while fetching anew, for this long past freshness, when the origin does not say (RFC 5861 §3).
+    pub stale_while_revalidate: Duration,
+    /// Serve stale when the origin fails, for this long past freshness, when the origin does not say (RFC 5861 §4).
+    pub stale_if_error: Duration,
+    /// Keep an entry that has a validator for this long past freshness, so that it can be validated rather than fetched.
+    pub keep: Duration,
+    /// What a Set-Cookie in an answer means.
+    pub set_cookie: SetCookie,
+    /// Whether a client's `no-cache`, `max-age`, `min-fresh`, `max-stale` and `Pragma` count.
+    pub client_directives: ClientDirectives,
+    /// Whether a lifetime may be derived from Last-Modified (RFC 9111 §4.2.2).
+    pub heuristic: bool,
+    /// What the key is made of beside scheme, host, port and path.
+    pub key: KeyRules,
+}
+
+/// What the operator's `ttl` means next to the origin's word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TtlMode {
+    /// It counts when the origin says nothing.
+    #[default]
+    Default,
+    /// It counts whatever the origin says, as long as the answer may be stored at all.
+    Override,
+    /// The origin's word counts, up to it.
+    Cap,
+}
+
+/// What a Set-Cookie in an answer means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SetCookie {
+    /// Not stored: replaying one user's cookie to others is the worst a shared cache can do.
+    #[default]
+    Refuse,
+    /// Stored without it.
+    Strip,
+    /// Stored with it (RFC 9111 §7.3 allows it).
+    Store,
+}
+
+/// Whether a client's request directives count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientDirectives {
+    /// They do (RFC 9111 §5.2.1).
+    #[default]
+    Honour,
+    /// They do not, so that no client can make the gateway hammer the origin; `only-if-cached` still does.
+    Ignore,
+}
+
+/// What the key is made of beside scheme, host, port and path.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KeyRules {
+    /// Which query parameters count.
+    pub query: QueryRule,
+    /// Whether query parameters are put in order first, so that `a=1&b=2` and `b=2&a=1` are one.
+    pub sort_query: bool,
+    /// Request fields that count.
+    pub headers: Vec<HeaderName>,
+    /// Cookies that count.
+    pub cookies: Vec<String>,
+}
+
+/// Which query parameters count in the key.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum QueryRule {
+    /// All, as received.
+    #[default]
+    All,
+    /// None.
+    None,
+    /// Only these.
+    Only(Vec<String>),
+    /// All but these.
+    Except(Vec<String>),
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            ttl: None,
+            ttl_mode: TtlMode::Default,
+            ttl_by_status: Vec::new(),
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+            keep: Duration::from_secs(3600),
+            set_cookie: SetCookie::Refuse,
+            client_directives: ClientDirectives::Honour,
+            heuristic: true,
+            key: KeyRules::default(),
+        }
+    }
+}

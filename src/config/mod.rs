@@ -1,0 +1,1 @@
+//! Text → [`crate::plan::Plan`].

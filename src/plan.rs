@@ -1,0 +1,268 @@
+//! What was asked for, checked: plain data made of the pure modules' own types.
+//!
+//! A [`Plan`] is right by construction: names are resolved to indexes, units are read, defaults are filled in. It holds no handle, opens
+//! nothing and knows neither the file it came from nor the server that will run it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::balance::Method as Balance;
+use crate::base::name::{CacheName, ListenerName, RouteName, UpstreamName};
+use crate::base::unit::ByteSize;
+use crate::cache::Rules as CacheRules;
+use crate::forward::HostRule;
+use crate::guard::client::TrustedProxies;
+use crate::route::{Rewrite, Table};
+
+/// The position of an upstream in [`Plan::upstreams`].
+pub type UpstreamId = usize;
+/// The position of a cache in [`Plan::caches`].
+pub type CacheId = usize;
+/// The position of a route in [`Plan::routes`].
+pub type RouteId = usize;
+
+/// The whole configuration, checked.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Process-wide settings.
+    pub server: Server,
+    /// Public listeners, at least one.
+    pub listeners: Vec<Listener>,
+    /// The operator's own listener.
+    pub admin: Admin,
+    /// Log settings.
+    pub log: Log,
+    /// The shared store; `None`: the memory tier alone.
+    pub redis: Option<Redis>,
+    /// Groups of API instances.
+    pub upstreams: Vec<Upstream>,
+    /// Cache policies.
+    pub caches: Vec<Cache>,
+    /// What happens to a matched request; positions are those the [`Table`] answers with.
+    pub routes: Vec<Route>,
+    /// Finds the route of a request.
+    pub table: Table,
+}
+
+/// Process-wide settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Worker threads of the proxy service; at least 1.
+    pub threads: usize,
+    /// After SIGTERM: how long to go on accepting while `/readyz` already answers 503.
+    pub drain_delay: Duration,
+    /// After `drain_delay`: how long requests in flight may take before they are cut.
+    pub drain_timeout: Duration,
+    /// Whose `X-Forwarded-*` fields are believed.
+    pub trusted_proxies: TrustedProxies,
+    /// The name in `Via` and `Cache-Status`.
+    pub name: String,
+}
+
+/// A public address and what its clients may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Its name in metrics and logs.
+    pub name: ListenerName,
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// The limits of its clients.
+    pub limits: ClientLimits,
+}
+
+/// What a client may take: time and size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// The whole request head must have come within this time of its first byte: a total, not per read.
+    pub header_timeout: Duration,
+    /// How long a kept-alive connection may wait for its next request.
+    pub idle_timeout: Duration,
+    /// How long a read of the request body may wait.
+    pub read_timeout: Duration,
+    /// How long a write of the response may wait.
+    pub write_timeout: Duration,
+    /// Requests served on one connection before it is closed; at least 1.
+    pub keepalive_requests: u32,
+    /// The largest request head, request line and all fields together.
+    pub max_header_size: ByteSize,
+    /// The most header fields a request may have.
+    pub max_header_fields: usize,
+    /// The largest request body, unless the route says otherwise; 0 is no limit.
+    pub max_body_size: ByteSize,
+}
+
+/// The operator's own listener: `/metrics`, `/healthz`, `/readyz`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Where it listens; `None` turns it off.
+    pub addr: Option<SocketAddr>,
+}
+
+/// Log settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// The least severity written, as `tracing` filters read it: `info`, `warn,vanne=debug`.
+    pub level: String,
+    /// How the program's own messages look.
+    pub format: LogFormat,
+    /// Where the access log goes.
+    pub access: AccessLog,
+}
+
+/// How the program's own messages look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line of text.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where the access log goes: one JSON object per request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Nowhere.
+    Off,
+    /// Standard output.
+    Stdout,
+    /// Appended to a file.
+    File(PathBuf),
+}
+
+/// The shared store.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Redis {
+    /// `redis://[user[:password]@]host[:port][/db]` or `redis+unix:///path`. Holds a secret: its `Debug` hides it.
+    pub url: String,
+    /// The budget of one operation; past it the answer counts as a miss.
+    pub timeout: Duration,
+    /// What every key begins with.
+    pub prefix: String,
+}
+
+impl std::fmt::Debug for Redis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Redis").field("url", &"***").field("timeout", &self.timeout).field("prefix", &self.prefix).finish()
+    }
+}
+
+/// A group of interchangeable API instances.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Upstream {
+    /// Its name in routes, metrics and logs.
+    pub name: UpstreamName,
+    /// The instances, at least one; addresses are unique within the group.
+    pub servers: Vec<Instance>,
+    /// How one is chosen.
+    pub balance: Balance,
+    /// How their health is known; `None`: only by what happens to requests.
+    pub health: Option<Health>,
+    /// How long each step of an exchange may take.
+    pub timeouts: UpstreamTimeouts,
+    /// How often a request may be tried, the first time included; at least 1.
+    pub tries: u32,
+    /// What the instances see as `Host`.
+    pub host: HostRule,
+}
+
+/// One API instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// `host:port` as written: its identity in metrics, and what is resolved.
+    pub addr: String,
+    /// Its share; 0 takes no new requests.
+    pub weight: u32,
+}
+
+/// An active health check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// What is asked.
+    pub check: HealthCheck,
+    /// The time between two checks of one instance; each wait is jittered by ±10 %.
+    pub every: Duration,
+    /// The budget of a whole check: connect, request, answer.
+    pub timeout: Duration,
+    /// Failures in a row that take an instance out; at least 1.
+    pub fall: u32,
+    /// Successes in a row that bring it back; at least 1.
+    pub rise: u32,
+}
+
+/// What a health check asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HealthCheck {
+    /// A TCP connection is accepted.
+    Tcp,
+    /// A GET is answered with an expected status.
+    Http {
+        /// The path and query asked for.
+        path: String,
+        /// The `Host` sent; `None`: the instance's address.
+        host: Option<String>,
+        /// The statuses that count as success, as inclusive ranges.
+        expect: Vec<(u16, u16)>,
+    },
+}
+
+/// How long each step of an exchange with an instance may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamTimeouts {
+    /// Until the TCP connection stands.
+    pub connect: Duration,
+    /// Between two reads of an answer.
+    pub read: Duration,
+    /// Between two writes of a request.
+    pub write: Duration,
+    /// How long an unused connection is kept.
+    pub idle: Duration,
+}
+
+/// A named cache policy.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    /// Its name in routes.
+    pub name: CacheName,
+    /// May it be stored, may it be reused: the rules.
+    pub rules: Arc<CacheRules>,
+    /// The share of the memory tier this cache may fill; the tier's size is the sum over all caches.
+    pub memory: ByteSize,
+    /// Larger answers are passed on and not stored.
+    pub max_object: ByteSize,
+    /// How long a request waits for another's fetch of the same answer before it fetches for itself.
+    pub wait_timeout: Duration,
+}
+
+/// What happens to a matched request.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Its name in metrics and logs.
+    pub name: RouteName,
+    /// Who answers.
+    pub action: Action,
+    /// How the path is changed before it is sent on.
+    pub rewrite: Rewrite,
+    /// The largest request body; `None`: the listener's.
+    pub max_body_size: Option<ByteSize>,
+}
+
+/// Who answers a matched request.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// An upstream, perhaps through a cache.
+    Forward {
+        /// Who is asked.
+        upstream: UpstreamId,
+        /// Which cache stands before it.
+        cache: Option<CacheId>,
+    },
+    /// The gateway itself, always the same.
+    Respond {
+        /// The status.
+        status: http::StatusCode,
+        /// The content, sent as `text/plain; charset=utf-8`.
+        body: String,
+    },
+}

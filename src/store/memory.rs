@@ -1,0 +1,1 @@
+//! The memory tier: byte-budgeted, shared without copying.

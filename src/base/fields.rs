@@ -47,9 +47,12 @@ impl Fields for HeaderMap {
 }
 
 /// Name and value pairs in the order they came, as a parser leaves them.
-impl Fields for [(&str, &[u8])] {
+#[derive(Debug, Clone, Copy)]
+pub struct Pairs<'p>(pub &'p [(&'p str, &'p [u8])]);
+
+impl Fields for Pairs<'_> {
     fn each<'a>(&'a self, name: &str, visit: &mut dyn FnMut(&'a [u8])) {
-        for (n, value) in self {
+        for (n, value) in self.0 {
             if n.eq_ignore_ascii_case(name) {
                 visit(value);
             }
@@ -67,7 +70,7 @@ mod tests {
         let mut map = HeaderMap::new();
         map.append("vary", HeaderValue::from_static("a"));
         map.append("Vary", HeaderValue::from_static("b, c"));
-        let pairs: &[(&str, &[u8])] = &[("VARY", b"a"), ("x", b"y"), ("vary", b"b, c")];
+        let pairs = Pairs(&[("VARY", b"a"), ("x", b"y"), ("vary", b"b, c")]);
         assert_eq!(map.joined("vary").as_deref(), Some(&b"a, b, c"[..]));
         assert_eq!(pairs.joined("vary").as_deref(), Some(&b"a, b, c"[..]));
         assert_eq!(map.first("vary"), pairs.first("vary"));

@@ -37,8 +37,11 @@ const SIZES: [(&str, u64); 8] = [
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (unit, scale) =
-            SIZES.iter().find(|(_, s)| self.0 >= *s && self.0.is_multiple_of(*s)).copied().unwrap_or(("B", 1));
+        let (unit, scale) = SIZES
+            .iter()
+            .find(|(_, s)| self.0 >= *s && self.0.is_multiple_of(*s))
+            .copied()
+            .unwrap_or(("B", 1));
         write!(f, "{}{unit}", self.0 / scale)
     }
 }
@@ -53,8 +56,11 @@ pub struct UnitError(String);
 /// # Errors
 /// When there is no number, no unit, an unknown unit, or the size exceeds 2⁶⁴ bytes.
 pub fn parse_size(text: &str) -> Result<ByteSize, UnitError> {
-    let wrong =
-        || UnitError(format!("\"{text}\" is not a size; write a number and a unit, like \"512KiB\" or \"256MiB\""));
+    let wrong = || {
+        UnitError(format!(
+            "\"{text}\" is not a size; write a number and a unit, like \"512KiB\" or \"256MiB\""
+        ))
+    };
     let text = text.trim();
     let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
     let (number, unit) = (&text[..split], text[split..].trim());
@@ -72,7 +78,9 @@ const DURATIONS: [(&str, u64); 6] =
 /// When there is no number, no unit, an unknown unit, or the sum exceeds 2⁶⁴ milliseconds.
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     let wrong = || {
-        UnitError(format!("\"{text}\" is not a duration; write numbers and units, like \"50ms\", \"30s\" or \"1h 30m\""))
+        UnitError(format!(
+            "\"{text}\" is not a duration; write numbers and units, like \"50ms\", \"30s\" or \"1h 30m\""
+        ))
     };
     let mut rest = text.trim();
     if rest.is_empty() {
@@ -116,9 +124,14 @@ mod tests {
 
     #[test]
     fn sizes_read_as_written() {
-        for (text, bytes) in
-            [("0B", 0), ("1B", 1), ("512KiB", 524_288), ("256MiB", 268_435_456), ("2 GB", 2_000_000_000), ("1mib", 1 << 20)]
-        {
+        for (text, bytes) in [
+            ("0B", 0),
+            ("1B", 1),
+            ("512KiB", 524_288),
+            ("256MiB", 268_435_456),
+            ("2 GB", 2_000_000_000),
+            ("1mib", 1 << 20),
+        ] {
             assert_eq!(parse_size(text), Ok(ByteSize(bytes)), "{text}");
         }
         for text in ["", "12", "MiB", "1.5MiB", "-1B", "1XB", "99999999999TiB"] {

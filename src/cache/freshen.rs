@@ -2,9 +2,9 @@
 
 use http::HeaderMap;
 
+use super::Rules;
 use super::policy::Exchange;
 use super::record::Record;
-use super::Rules;
 
 /// Puts the stored validators into a request to the origin: If-None-Match and If-Modified-Since (RFC 9111 §4.3.1). The client's own conditions and ranges
 /// are removed.

@@ -18,6 +18,12 @@ pub fn invalidates(_method: &Method, _status: StatusCode) -> bool {
 
 /// The same-origin targets named by Location and Content-Location, which an answer that [`invalidates`] also makes invalid. `host` and `port` are the
 /// request's; `path` is its path, against which relative references resolve.
-pub fn also(_response: &HeaderMap, _https: bool, _host: &str, _port: Option<u16>, _path: &str) -> Vec<Target> {
+pub fn also(
+    _response: &HeaderMap,
+    _https: bool,
+    _host: &str,
+    _port: Option<u16>,
+    _path: &str,
+) -> Vec<Target> {
     unimplemented!()
 }

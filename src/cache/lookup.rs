@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use super::Rules;
 use super::directive::RequestDirectives;
 use super::record::Record;
-use super::Rules;
 use crate::base::clock::WallTime;
 
 /// What to do with a stored answer.
@@ -38,7 +38,12 @@ pub fn judge(_record: &Record, _request: &RequestDirectives, _rules: &Rules, _no
 
 /// Whether a stored answer may be served because the origin failed: unreachable, timed out, or answered 500, 502, 503 or 504 (RFC 5861 §4, RFC 9111
 /// §4.2.4).
-pub fn serve_on_error(_record: &Record, _request: &RequestDirectives, _rules: &Rules, _now: WallTime) -> bool {
+pub fn serve_on_error(
+    _record: &Record,
+    _request: &RequestDirectives,
+    _rules: &Rules,
+    _now: WallTime,
+) -> bool {
     unimplemented!()
 }
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode};
 
+use super::Rules;
 use super::key::Key;
 use super::record::Record;
-use super::Rules;
 use crate::base::clock::WallTime;
 use crate::base::fields::Fields;
 

@@ -64,5 +64,9 @@ pub fn member(_name: &str, _outcome: &Outcome, _detail: Option<&str>) -> String 
 /// Whole seconds of a lifetime for `ttl`, negative past freshness.
 pub fn ttl_seconds(ttl: Duration, staleness: Duration) -> i64 {
     let fresh = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
-    if fresh > 0 || staleness.is_zero() { fresh } else { -i64::try_from(staleness.as_secs()).unwrap_or(i64::MAX) }
+    if fresh > 0 || staleness.is_zero() {
+        fresh
+    } else {
+        -i64::try_from(staleness.as_secs()).unwrap_or(i64::MAX)
+    }
 }

@@ -6,7 +6,7 @@
 use http::HeaderMap;
 
 /// Header fields that can be read by name. Names are given in lower case and matched without regard to case.
-pub trait Fields {
+pub trait Fields: Sync {
     /// Calls `visit` with the value of every line named `name`, in the order they came.
     fn each<'a>(&'a self, name: &str, visit: &mut dyn FnMut(&'a [u8]));
 

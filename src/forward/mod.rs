@@ -72,3 +72,8 @@ pub fn via(_fields: &HeaderMap, _version: &str, _name: &str) -> HeaderValue {
 pub fn trusted_request_id(_fields: &HeaderMap, _trusted: bool) -> Option<&str> {
     unimplemented!()
 }
+
+/// Whether a request asks for a WebSocket.
+pub fn is_websocket(_fields: &HeaderMap, _method: &http::Method, _http11: bool) -> bool {
+    unimplemented!()
+}

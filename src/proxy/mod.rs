@@ -1,1 +1,568 @@
-//! (to come)
+//! The only folder that says `pingora`: connections come in here, and the walk of a request is here, phase by phase.
+//!
+//! ```text
+//! connection   read the head under a total deadline, admit it, hand it over
+//! enter        limits of this connection, who the client is, an id
+//! route        whose request is it?
+//! cache        stored? judged? fetched by somebody already?          -> serve, fill, deliver
+//! pick         which instance? (once per attempt)                    -> upstream_peer
+//! forward      what changes on the way up                            -> upstream_request_filter
+//! answer       what changes on the way down, what it invalidates     -> upstream_response_filter, response_filter
+//! fail         retry, or say why                                     -> fail_to_connect, error_while_proxy, fail_to_proxy
+//! log          count it, write its line                              -> logging
+//! ```
+//!
+//! There are two ways to an upstream. What passes through goes by pingora_proxy, which carries request content, upgrades and streams in both
+//! directions. What a cache fetches goes by [`fill`], a task of its own over pingora's connector: so stale answers, validation,
+//! coalescing and a client that leaves do not have to be forced into one client's connection. pingora's own cache state machine is not used: it
+//! merges only five fields of a 304, ignores the origin's Age and Date, cannot serve `s-maxage` answers stale, and falls back to uncoalesced
+//! fetches when a store fails.
+//!
+//! Not here: rules, arithmetic, parsing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Method, Version, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+
+pub mod admin;
+pub mod connection;
+pub mod deliver;
+pub mod exchange;
+pub mod fill;
+pub mod journey;
+pub mod live;
+pub mod onward;
+pub mod peer;
+pub mod probe;
+pub mod reply;
+mod serve;
+
+use self::exchange::Destination;
+use self::journey::{Admitted, Journey};
+use self::live::Live;
+use self::onward::{Onward, version_word};
+use self::reply::{Failure, PAGE_TYPE};
+use crate::balance::retry::{self, Attempt, FailedAt, Verdict};
+use crate::base::dice::Dice;
+use crate::cache::invalidate;
+use crate::cache::key::{Key, KeyFacts};
+use crate::forward;
+use crate::observe::access::Line;
+use crate::plan::{Action, UpstreamId};
+
+/// The gateway as pingora calls it.
+pub struct Gateway {
+    live: Arc<Live>,
+}
+
+/// What a step made of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// The client has its answer.
+    Answered,
+    /// It goes on to an upstream.
+    Pass,
+}
+
+impl Gateway {
+    /// A gateway over running parts.
+    pub fn new(live: Arc<Live>) -> Self {
+        Self { live }
+    }
+
+    /// Who sent it, by what connection, under which id.
+    fn enter(&self, session: &mut Session, journey: &mut Journey) {
+        if let Some(admitted) = &journey.admitted {
+            let limits = &self.live.plan.listeners[admitted.listener].limits;
+            session.set_read_timeout(Some(limits.read_timeout));
+            session.set_write_timeout(Some(limits.write_timeout));
+            if admitted.last {
+                session.set_keepalive(None);
+            }
+        }
+        let address = |a: Option<&pingora::protocols::l4::socket::SocketAddr>| a.and_then(|a| a.as_inet().copied());
+        if let Some(peer) = address(session.client_addr()) {
+            journey.peer = peer.ip();
+        }
+        if let Some(local) = address(session.server_addr()) {
+            journey.port = local.port();
+        }
+        let fields = &session.req_header().headers;
+        journey.client = self.live.plan.server.trusted_proxies.client(journey.peer, false, fields);
+        journey.request_id = forward::trusted_request_id(fields, journey.client.behind_trusted)
+            .map_or_else(new_request_id, str::to_owned);
+    }
+
+    /// Finds the route and sets what depends on it.
+    fn route(&self, session: &Session, journey: &mut Journey) -> std::result::Result<Action, Failure> {
+        let admitted = journey.admitted.as_ref().ok_or(Failure::Internal)?;
+        let plan = &self.live.plan;
+        let head = session.req_header();
+        let id = plan.table.find(&admitted.host, &admitted.path, &head.method).ok_or(Failure::NoRoute)?;
+        let listener = plan.listeners[admitted.listener].limits.max_body_size;
+        journey.route = Some(id);
+        journey.max_body = plan.routes[id].max_body_size.unwrap_or(listener).0;
+        match fill::content_length(&head.headers) {
+            Some(length) if journey.max_body > 0 && length > journey.max_body => Err(Failure::BodyTooLarge),
+            _ => Ok(plan.routes[id].action.clone()),
+        }
+    }
+
+    async fn act(&self, session: &mut Session, journey: &mut Journey, action: Action) -> Result<Outcome> {
+        match action {
+            Action::Respond { status, body } => {
+                respond(session, journey, status, &body, &self.live.plan.server.name).await?;
+                Ok(Outcome::Answered)
+            }
+            Action::Forward { upstream, cache: Some(cache) } => {
+                let route = journey.route.unwrap_or_default();
+                self.serve_cached(session, journey, cache, Destination { route, upstream }).await
+            }
+            Action::Forward { cache: None, .. } => Ok(Outcome::Pass),
+        }
+    }
+
+    fn onward(&self, session: &Session, journey: &Journey, method: Method) -> Onward {
+        let head = session.req_header();
+        Onward {
+            websocket: forward::is_websocket(&head.headers, &head.method, head.version == Version::HTTP_11),
+            method,
+            fields: head.headers.clone(),
+            admitted: journey.admitted.clone().unwrap_or_else(Admitted::nothing),
+            client: journey.client.clone(),
+            peer: journey.peer,
+            port: journey.port,
+            version: version_word(head.version),
+            request_id: journey.request_id.clone(),
+        }
+    }
+
+    fn upstream_of(&self, journey: &Journey) -> Result<UpstreamId> {
+        match journey.route.map(|id| &self.live.route(id).action) {
+            Some(Action::Forward { upstream, .. }) => Ok(*upstream),
+            _ => Error::e_explain(ErrorType::InternalError, "a request without an upstream was sent on"),
+        }
+    }
+
+    /// Answers with a failure's page.
+    async fn fail(&self, session: &mut Session, journey: &mut Journey, failure: Failure) -> Result<()> {
+        journey.failure = Some(failure);
+        let page = failure.page(&journey.request_id);
+        let mut head = ResponseHeader::build_no_case(failure.status(), Some(8))?;
+        head.insert_header(header::CONTENT_TYPE, PAGE_TYPE)?;
+        head.insert_header(header::CONTENT_LENGTH, page.len())?;
+        head.insert_header(header::CACHE_CONTROL, "no-store")?;
+        head.insert_header("x-request-id", journey.request_id.as_str())?;
+        if let Some(seconds) = failure.retry_after() {
+            head.insert_header(header::RETRY_AFTER, seconds)?;
+        }
+        if let Some(status) = &journey.cache_status {
+            head.insert_header("cache-status", status.as_str())?;
+        }
+        let bodyless = session.req_header().method == Method::HEAD;
+        session.write_response_header(Box::new(head), bodyless).await?;
+        if !bodyless {
+            session.write_response_body(Some(page), true).await?;
+        }
+        Ok(())
+    }
+
+    /// After a failed attempt: another one, or not.
+    fn again(&self, session: &Session, journey: &mut Journey, at: FailedAt) -> bool {
+        let Ok(upstream) = self.upstream_of(journey) else { return false };
+        let group = self.live.upstream(upstream);
+        if let Some(picked) = journey.picked.take() {
+            group.metrics().failed(picked.index, at);
+        }
+        let verdict = retry::judge(&Attempt {
+            method: &session.req_header().method,
+            body_replayable: !session.as_ref().retry_buffer_truncated(),
+            at,
+            made: u32::try_from(journey.tried.len()).unwrap_or(u32::MAX),
+            allowed: group.plan().tries,
+        });
+        match verdict {
+            Verdict::Again(why) => {
+                group.metrics().retried(why);
+                true
+            }
+            Verdict::GiveUp(_) => false,
+        }
+    }
+
+    /// A change made through us makes what is stored for its target invalid, before its answer leaves (RFC 9111 §4.4).
+    fn invalidate(&self, session: &Session, journey: &Journey, answer: &ResponseHeader) {
+        let method = &session.req_header().method;
+        let Some(admitted) = journey.admitted.as_ref() else { return };
+        if self.live.caches.is_empty() || !invalidate::invalidates(method, answer.status) {
+            return;
+        }
+        let https = journey.client.https;
+        self.invalidate_target(session, journey, admitted, &admitted.path, admitted.query.as_deref());
+        for target in invalidate::also(&answer.headers, https, &admitted.host, admitted.port, &admitted.path) {
+            self.invalidate_target(session, journey, admitted, &target.path, target.query.as_deref());
+        }
+    }
+
+    fn invalidate_target(
+        &self,
+        session: &Session,
+        journey: &Journey,
+        admitted: &Admitted,
+        path: &str,
+        query: Option<&str>,
+    ) {
+        // The cache is that of the route which a GET of the target takes.
+        let Some(id) = self.live.plan.table.find(&admitted.host, path, &Method::GET) else { return };
+        let Action::Forward { cache: Some(cache), .. } = &self.live.route(id).action else { return };
+        let cache = self.live.cache(*cache);
+        let facts = KeyFacts {
+            https: journey.client.https,
+            host: &admitted.host,
+            port: admitted.port,
+            path,
+            query,
+            fields: &session.req_header().headers,
+        };
+        cache.store.invalidate(&Key::of(&facts, &cache.rules.key));
+    }
+
+    fn write_line(&self, session: &Session, journey: &Journey, status: u16, took: Duration) {
+        if !self.live.log.is_on() {
+            return;
+        }
+        let head = session.req_header();
+        let target = journey.admitted.as_ref().map(Admitted::target).unwrap_or_default();
+        let field = |name: header::HeaderName| head.headers.get(name).and_then(|v| v.to_str().ok());
+        let upstream = self.upstream_of(journey).ok().map(|id| self.live.plan.upstreams[id].name.clone());
+        self.live.log.write(&Line {
+            at: journey.at,
+            request_id: &journey.request_id,
+            client: journey.client.addr,
+            method: head.method.as_str(),
+            host: journey.admitted.as_ref().map_or("", |a| a.host.as_str()),
+            target: &target,
+            protocol: protocol(head.version),
+            status,
+            bytes_in: journey.body_seen,
+            bytes_out: session.body_bytes_sent() as u64,
+            took,
+            route: journey.route.map(|id| self.live.route(id).name.as_str()),
+            upstream: upstream.as_ref().filter(|_| journey.instance.is_some()).map(|name| name.as_str()),
+            instance: journey.instance.as_deref(),
+            tries: u32::try_from(journey.tried.len()).unwrap_or(u32::MAX),
+            cache: journey.cache_status.as_deref(),
+            error: journey.failure.map(Failure::as_str),
+            user_agent: field(header::USER_AGENT),
+            referer: field(header::REFERER),
+        });
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Journey;
+
+    fn new_ctx(&self) -> Journey {
+        Journey::begin(self.live.clock.mono(), self.live.clock.wall(), &self.live.metrics)
+    }
+
+    /// No modules: compression and the rest are chosen by us, per route.
+    fn init_downstream_modules(&self, _modules: &mut pingora::modules::http::HttpModules) {}
+
+    /// Takes over what the connection's reader found out about this request.
+    fn on_connection_reuse(
+        &self,
+        _session: &mut Session,
+        journey: &mut Journey,
+        context: Box<dyn std::any::Any + Send + Sync>,
+    ) {
+        journey.admitted = context.downcast::<Admitted>().ok().map(|admitted| *admitted);
+    }
+
+    async fn early_request_filter(&self, session: &mut Session, journey: &mut Journey) -> Result<()> {
+        self.enter(session, journey);
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, journey: &mut Journey) -> Result<bool> {
+        let action = match self.route(session, journey) {
+            Ok(action) => action,
+            Err(failure) => {
+                self.fail(session, journey, failure).await?;
+                return Ok(true);
+            }
+        };
+        Ok(self.act(session, journey, action).await? == Outcome::Answered)
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, journey: &mut Journey) -> Result<Box<HttpPeer>> {
+        let group = self.live.upstream(self.upstream_of(journey)?);
+        let Some(picked) = group.pick(&journey.tried, journey.client.addr) else {
+            // After a failed attempt that failure tells more than the lack of further instances.
+            journey.failure.get_or_insert(Failure::NoInstance);
+            return Error::e_explain(ErrorType::InternalError, "no instance may be used");
+        };
+        let peer = peer::of(group.plan(), picked.addr, peer::Use::Requests);
+        journey.tried.push(picked.index);
+        journey.instance = Some(picked.endpoint.name().to_owned());
+        journey.picked = Some(picked);
+        journey.attempt = self.live.clock.mono();
+        Ok(Box::new(peer))
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        reused: bool,
+        _peer: &HttpPeer,
+        #[cfg(unix)] _fd: std::os::unix::io::RawFd,
+        #[cfg(windows)] _sock: std::os::windows::io::RawSocket,
+        _digest: Option<&pingora::protocols::Digest>,
+        journey: &mut Journey,
+    ) -> Result<()> {
+        let took = self.live.clock.mono().since(journey.attempt);
+        self.live.upstream(self.upstream_of(journey)?).metrics().connected(reused, took);
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        upstream_request: &mut RequestHeader,
+        journey: &mut Journey,
+    ) -> Result<()> {
+        let group = self.live.upstream(self.upstream_of(journey)?);
+        let route = self.live.route(journey.route.unwrap_or_default());
+        let onward = self.onward(session, journey, session.req_header().method.clone());
+        let Some(picked) = &journey.picked else {
+            return Error::e_explain(ErrorType::InternalError, "a request was sent on without an instance");
+        };
+        *upstream_request =
+            onward.head(&route.rewrite, &group.plan().host, &picked.endpoint, &self.live.plan.server.name)?;
+        Ok(())
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end: bool,
+        journey: &mut Journey,
+    ) -> Result<()> {
+        journey.body_seen += body.as_ref().map_or(0, |b| b.len() as u64);
+        if journey.max_body > 0 && journey.body_seen > journey.max_body {
+            journey.failure = Some(Failure::BodyTooLarge);
+            return Err(Error::explain(ErrorType::HTTPStatus(413), "the request's content is too large").into_down());
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        answer: &mut ResponseHeader,
+        journey: &mut Journey,
+    ) -> Result<()> {
+        exchange::check_framing(answer).map_err(Error::into_up)?;
+        if answer.status.is_informational() && answer.status != http::StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(());
+        }
+        if let Some(picked) = &journey.picked {
+            let took = self.live.clock.mono().since(journey.attempt);
+            let group = self.live.upstream(self.upstream_of(journey)?);
+            group.metrics().answered(picked.index, answer.status.as_u16(), took);
+        }
+        self.invalidate(session, journey, answer);
+        replace_fields(answer, |fields| {
+            forward::response(fields, session.is_upgrade_req());
+        })
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        answer: &mut ResponseHeader,
+        journey: &mut Journey,
+    ) -> Result<()> {
+        if answer.status.is_informational() {
+            return Ok(());
+        }
+        if session.req_header().version == Version::HTTP_10 {
+            // HTTP/1.0 knows no chunks: the end of the content is the end of the connection.
+            answer.remove_header(&header::TRANSFER_ENCODING);
+        }
+        let via = forward::via(&answer.headers, "1.1", &self.live.plan.server.name);
+        answer.insert_header(header::VIA, via)?;
+        answer.insert_header("x-request-id", journey.request_id.as_str())?;
+        if let Some(status) = &journey.cache_status {
+            answer.append_header("cache-status", status.as_str())?;
+        }
+        Ok(())
+    }
+
+    fn fail_to_connect(
+        &self,
+        session: &mut Session,
+        _peer: &HttpPeer,
+        journey: &mut Journey,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        journey.failure = Some(exchange::connect_failure(&error));
+        error.set_retry(self.again(session, journey, FailedAt::Connect));
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        journey: &mut Journey,
+        reused: bool,
+    ) -> Box<Error> {
+        if !exchange::blames_upstream(&error) {
+            // What a client causes is never held against an instance, and never tried again.
+            journey.picked = None;
+            error.set_retry(false);
+            return error;
+        }
+        let (at, failure) = exchange::classify(&error, reused);
+        journey.failure = Some(failure);
+        let at = if session.response_written().is_some() { FailedAt::DuringAnswer } else { at };
+        error.set_retry(self.again(session, journey, at));
+        error
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, journey: &mut Journey) -> FailToProxy {
+        let failure = journey.failure.unwrap_or_else(|| failure_of(error));
+        journey.failure = Some(failure);
+        let begun = session.response_written().is_some_and(|head| !head.status.is_informational());
+        // Nothing can be said once a head has left: the connection is closed, so that the client sees the truncation.
+        if !begun && failure != Failure::ClientGone {
+            session.set_keepalive(None);
+            if self.fail(session, journey, failure).await.is_err() {
+                journey.failure = Some(Failure::ClientGone);
+            }
+        }
+        FailToProxy { error_code: failure.status().as_u16(), can_reuse_downstream: false }
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _journey: &Journey, _error: &Error) -> bool {
+        // The access log has a line for every failed request; a second one in another form would only repeat it.
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _journey: &Journey,
+        _error: &Error,
+        _context: pingora::proxy::ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, journey: &mut Journey) {
+        journey.picked = None;
+        let status = session.response_written().map_or(0, |head| head.status.as_u16());
+        if error.is_some() && journey.failure.is_none() {
+            journey.failure = error.map(failure_of);
+        }
+        if error.is_none() && journey.failure.is_some_and(Failure::is_upstream) && status < 500 {
+            // An earlier attempt failed and a later one answered.
+            journey.failure = None;
+        }
+        let took = self.live.clock.mono().since(journey.arrived);
+        let head = session.req_header();
+        self.live.metrics.request(
+            journey.route,
+            &head.method,
+            if status == 0 { Failure::ClientGone.status().as_u16() } else { status },
+            journey.cache,
+            took,
+            journey.body_seen,
+            session.body_bytes_sent() as u64,
+        );
+        self.write_line(session, journey, status, took);
+    }
+}
+
+impl Admitted {
+    fn nothing() -> Self {
+        Self { host: String::new(), port: None, path: "/".into(), query: None, last: true, listener: 0 }
+    }
+}
+
+/// Changes the fields of an answer as a plain map. Lower-case names are the same to every reader (RFC 9110 §5.1).
+fn replace_fields(answer: &mut ResponseHeader, change: impl FnOnce(&mut http::HeaderMap)) -> Result<()> {
+    let mut fields = answer.headers.clone();
+    change(&mut fields);
+    let gone: Vec<header::HeaderName> = answer.headers.keys().filter(|n| !fields.contains_key(*n)).cloned().collect();
+    for name in gone {
+        answer.remove_header(&name);
+    }
+    Ok(())
+}
+
+async fn respond(
+    session: &mut Session,
+    journey: &Journey,
+    status: http::StatusCode,
+    body: &str,
+    name: &str,
+) -> Result<()> {
+    let mut head = ResponseHeader::build_no_case(status, Some(6))?;
+    let bodyless = matches!(status.as_u16(), 204 | 304);
+    if !bodyless {
+        head.insert_header(header::CONTENT_TYPE, "text/plain; charset=utf-8")?;
+        head.insert_header(header::CONTENT_LENGTH, body.len())?;
+    }
+    head.insert_header(header::VIA, format!("1.1 {name}"))?;
+    head.insert_header("x-request-id", journey.request_id.as_str())?;
+    let bodyless = bodyless || session.req_header().method == Method::HEAD || body.is_empty();
+    session.write_response_header(Box::new(head), bodyless).await?;
+    if !bodyless {
+        session.write_response_body(Some(Bytes::copy_from_slice(body.as_bytes())), true).await?;
+    }
+    Ok(())
+}
+
+/// What an error of pingora's means, where no step of ours said it better.
+fn failure_of(error: &Error) -> Failure {
+    match (error.etype(), error.esource()) {
+        (ErrorType::HTTPStatus(413), _) => Failure::BodyTooLarge,
+        (ErrorType::ReadTimedout, ErrorSource::Downstream) => Failure::ClientTimeout,
+        (ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::WriteTimedout, s)
+            if *s == ErrorSource::Downstream =>
+        {
+            Failure::ClientGone
+        }
+        (_, ErrorSource::Downstream) => Failure::Refused(crate::guard::request::Refusal::Framing),
+        (_, ErrorSource::Upstream) => exchange::classify(error, false).1,
+        _ => Failure::Internal,
+    }
+}
+
+/// 96 random bits, enough that no two requests of a fleet share one.
+fn new_request_id() -> String {
+    thread_local! {
+        static DICE: std::cell::RefCell<Dice> = std::cell::RefCell::new(Dice::from_entropy());
+    }
+    DICE.with_borrow_mut(|dice| format!("{:016x}{:08x}", dice.any_u64(), dice.any_u64() as u32))
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP/1.1",
+    }
+}

@@ -46,6 +46,11 @@ impl Group {
         unimplemented!()
     }
 
+    /// Its numbers.
+    pub fn metrics(&self) -> &UpstreamMetrics {
+        unimplemented!()
+    }
+
     /// The plan it was made from.
     pub fn plan(&self) -> &plan::Upstream {
         unimplemented!()

@@ -1,0 +1,405 @@
+//! One client's connection: request heads are read here, under one total deadline each, judged, and handed over.
+//!
+//! pingora would read the head itself, but with a time-out per read only, so that a client that sends a byte a minute is never cut; it accepts bare
+//! line feeds and up to a mebibyte. So the head is read here: whole, within the listener's limits, with strict line ends; what the
+//! guard refuses never becomes a request. What was read goes to pingora untouched. Bytes that belong to the next request stay here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
+use http::Method;
+use pingora::apps::{HttpServerApp, ServerApp};
+use pingora::protocols::Stream;
+use pingora::protocols::http::ServerSession;
+use pingora::proxy::HttpProxy;
+use pingora::server::ShutdownWatch;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
+
+use super::Gateway;
+use super::journey::{Admitted, InFlight};
+use super::live::Live;
+use super::reply::{Failure, PAGE_TYPE};
+use crate::base::fields::Pairs;
+use crate::guard::request::{self, Head, Limits, Refusal};
+use crate::observe::access::Line;
+use crate::observe::metrics::CacheResult;
+use crate::plan::ClientLimits;
+
+/// How much is read at once while a head is awaited.
+const READ: usize = 4096;
+/// The most field lines a head is parsed for; a listener's own limit may be lower.
+const MOST_FIELDS: usize = 256;
+
+/// Serves the connections of one listener.
+pub struct Connections {
+    live: Arc<Live>,
+    proxy: Arc<HttpProxy<Gateway>>,
+    listener: usize,
+    open: Arc<Open>,
+}
+
+/// Counts open connections, so that a drain knows when the last one is gone.
+#[derive(Default)]
+pub struct Open {
+    count: AtomicUsize,
+    changed: Notify,
+}
+
+struct Opened(Arc<Open>);
+
+impl Open {
+    /// How many connections are open.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Waits until none is open.
+    pub async fn none_left(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.count() == 0 {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn enter(self: &Arc<Self>) -> Opened {
+        self.count.fetch_add(1, Ordering::AcqRel);
+        Opened(self.clone())
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::AcqRel);
+        self.0.changed.notify_waiters();
+    }
+}
+
+/// What waiting for a request head came to.
+enum Next {
+    /// A head, this many bytes long.
+    Head(usize),
+    /// The client left, or was idle for too long, or we are shutting down: close without a word.
+    Gone,
+    /// The request is refused.
+    Refused(Failure),
+}
+
+impl Connections {
+    /// Serves the connections of the listener at position `listener` of the plan.
+    pub fn new(live: Arc<Live>, proxy: Arc<HttpProxy<Gateway>>, listener: usize, open: Arc<Open>) -> Self {
+        Self { live, proxy, listener, open }
+    }
+
+    fn limits(&self) -> &ClientLimits {
+        &self.live.plan.listeners[self.listener].limits
+    }
+
+    /// Waits for the next request's head to be complete in `held`.
+    async fn next_head(
+        &self,
+        stream: &mut Stream,
+        held: &mut BytesMut,
+        first: bool,
+        shutdown: &mut ShutdownWatch,
+    ) -> Next {
+        let limits = self.limits();
+        if held.is_empty() {
+            // A fresh connection owes us a request; a kept one may rest.
+            let patience = if first { limits.header_timeout } else { limits.idle_timeout };
+            held.reserve(READ);
+            let read = tokio::select! {
+                biased;
+                read = tokio::time::timeout(patience, stream.read_buf(held)) => read,
+                () = stopped(shutdown) => return Next::Gone,
+            };
+            if !matches!(read, Ok(Ok(n)) if n > 0) {
+                return Next::Gone;
+            }
+        }
+        match tokio::time::timeout(limits.header_timeout, self.rest_of_head(stream, held)).await {
+            Ok(next) => next,
+            Err(_) => Next::Refused(Failure::ClientTimeout),
+        }
+    }
+
+    async fn rest_of_head(&self, stream: &mut Stream, held: &mut BytesMut) -> Next {
+        let most = self.limits().max_header_size.as_usize();
+        let mut seen = 0;
+        loop {
+            skip_empty_lines(held);
+            match scan(held, &mut seen) {
+                Scan::End(length) if length <= most => return Next::Head(length),
+                Scan::BareLineFeed => return Next::Refused(Failure::Refused(Refusal::Framing)),
+                Scan::More if held.len() <= most => {}
+                _ => return Next::Refused(Failure::Refused(Refusal::HeadTooLarge)),
+            }
+            held.reserve(READ);
+            match stream.read_buf(held).await {
+                Ok(n) if n > 0 => {}
+                _ => return Next::Gone,
+            }
+        }
+    }
+
+    /// Judges a complete head.
+    fn admit(&self, head: &[u8], last: bool) -> Result<(Admitted, Content), Refusal> {
+        let mut lines = [const { std::mem::MaybeUninit::uninit() }; MOST_FIELDS];
+        let mut parsed = httparse::Request::new(&mut []);
+        match parsed.parse_with_uninit_headers(head, &mut lines) {
+            Ok(httparse::Status::Complete(_)) => {}
+            Err(httparse::Error::TooManyHeaders) => return Err(Refusal::HeadTooLarge),
+            _ => return Err(Refusal::Target),
+        }
+        let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
+            return Err(Refusal::Target);
+        };
+        let method = Method::from_bytes(method.as_bytes()).map_err(|_| Refusal::Method)?;
+        let fields: Vec<(&str, &[u8])> = parsed.headers.iter().map(|h| (h.name, h.value)).collect();
+        let fields = Pairs(&fields);
+        let limits = self.limits();
+        let accepted = request::accept(
+            &Head {
+                method: &method,
+                target: target.as_bytes(),
+                http2: false,
+                http10: version == 0,
+                authority: None,
+                fields: &fields,
+                field_count: parsed.headers.len(),
+                size: head.len(),
+            },
+            // The largest body is the route's to say.
+            &Limits { max_fields: limits.max_header_fields, max_head: limits.max_header_size.as_usize(), max_body: 0 },
+        )?;
+        let admitted = Admitted {
+            host: accepted.host.into_owned(),
+            port: accepted.port,
+            path: accepted.path.into_owned(),
+            query: accepted.query.map(str::to_owned),
+            last,
+            listener: self.listener,
+        };
+        Ok((admitted, Content::of(&fields)))
+    }
+
+    /// Answers a request that never became one, writes its line and counts it.
+    async fn refuse(&self, stream: &mut Stream, failure: Failure) {
+        let _in_flight = InFlight::enter(&self.live.metrics);
+        let request_id = super::new_request_id();
+        let page = failure.page(&request_id);
+        let status = failure.status();
+        let text = format!(
+            "HTTP/1.1 {} {}\r\nContent-Type: {PAGE_TYPE}\r\nContent-Length: {}\r\nCache-Control: no-store\r\nX-Request-ID: {request_id}\r\nConnection: close\r\n\r\n",
+            status.as_u16(),
+            status.canonical_reason().unwrap_or("Error"),
+            page.len(),
+        );
+        let mut answer = text.into_bytes();
+        answer.extend_from_slice(&page);
+        let write = async {
+            stream.write_all(&answer).await?;
+            stream.flush().await?;
+            stream.shutdown().await
+        };
+        let sent = tokio::time::timeout(self.limits().write_timeout, write).await;
+        if let Failure::Refused(refusal) = failure {
+            self.live.metrics.refused(refusal);
+        }
+        let took = std::time::Duration::ZERO;
+        let bytes = page.len() as u64;
+        self.live.metrics.request(None, &Method::GET, status.as_u16(), CacheResult::None, took, 0, bytes);
+        self.log_refusal(stream, failure, &request_id, matches!(sent, Ok(Ok(()))), bytes);
+    }
+
+    fn log_refusal(&self, stream: &Stream, failure: Failure, request_id: &str, sent: bool, bytes_out: u64) {
+        let client = stream
+            .get_socket_digest()
+            .and_then(|digest| digest.peer_addr().and_then(|addr| addr.as_inet().map(|inet| inet.ip())))
+            .unwrap_or(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
+        self.live.log.write(&Line {
+            at: self.live.clock.wall(),
+            request_id,
+            client,
+            method: "",
+            host: "",
+            target: "",
+            protocol: "HTTP/1.1",
+            status: if sent { failure.status().as_u16() } else { 0 },
+            bytes_in: 0,
+            bytes_out,
+            took: std::time::Duration::ZERO,
+            route: None,
+            upstream: None,
+            instance: None,
+            tries: 0,
+            cache: None,
+            error: Some(failure.as_str()),
+            user_agent: None,
+            referer: None,
+        });
+    }
+
+    /// Hands a request over with its bytes and takes the connection back when it may be used again.
+    async fn hand_over(
+        &self,
+        stream: Stream,
+        bytes: BytesMut,
+        admitted: Admitted,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
+        let mut session = ServerSession::new_http1(stream);
+        session.set_pipelined_prefix(bytes);
+        session.set_connection_user_context(Some(Box::new(admitted)));
+        let reused = self.proxy.process_new_http(session, shutdown).await?;
+        Some(reused.consume().0)
+    }
+}
+
+#[async_trait]
+impl ServerApp for Connections {
+    async fn process_new(self: &Arc<Self>, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let _open = self.open.enter();
+        let mut shutdown = shutdown.clone();
+        let mut held = BytesMut::new();
+        for served in 0.. {
+            let length = match self.next_head(&mut stream, &mut held, served == 0, &mut shutdown).await {
+                Next::Head(length) => length,
+                Next::Gone => break,
+                Next::Refused(failure) => {
+                    self.refuse(&mut stream, failure).await;
+                    break;
+                }
+            };
+            let last = served + 1 >= self.limits().keepalive_requests || *shutdown.borrow();
+            let (admitted, content) = match self.admit(&held[..length], last) {
+                Ok(admitted) => admitted,
+                Err(refusal) => {
+                    self.refuse(&mut stream, Failure::Refused(refusal)).await;
+                    break;
+                }
+            };
+            let take = content.taken(length, held.len());
+            let bytes = held.split_to(take);
+            match self.hand_over(stream, bytes, admitted, &shutdown).await {
+                Some(kept) => stream = kept,
+                None => break,
+            }
+        }
+        None
+    }
+}
+
+/// Resolves when the gateway shuts down.
+async fn stopped(shutdown: &mut ShutdownWatch) {
+    // An error means that the sender is gone, which only happens at the very end.
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}
+
+/// How a request's content is framed, as far as it says which of the bytes at hand are its own.
+enum Content {
+    None,
+    Length(usize),
+    Chunked,
+}
+
+impl Content {
+    fn of(fields: &Pairs<'_>) -> Self {
+        use crate::base::fields::Fields;
+        if fields.has("transfer-encoding") {
+            return Self::Chunked;
+        }
+        // The guard has refused every length that does not read.
+        let length = fields.first("content-length").and_then(|v| std::str::from_utf8(v).ok()?.trim().parse().ok());
+        length.map_or(Self::None, Self::Length)
+    }
+
+    /// How many of the `held` bytes belong to the request whose head takes `head` of them.
+    fn taken(&self, head: usize, held: usize) -> usize {
+        match self {
+            Self::None => head,
+            Self::Length(length) => head.saturating_add(*length).min(held),
+            Self::Chunked => held,
+        }
+    }
+}
+
+enum Scan {
+    /// The head ends before this byte.
+    End(usize),
+    /// It does not end yet.
+    More,
+    /// A line feed without its carriage return: readers differ in what it means.
+    BareLineFeed,
+}
+
+/// Looks for the end of the head, from where the last look ended.
+fn scan(held: &[u8], seen: &mut usize) -> Scan {
+    while let Some(at) = held[*seen..].iter().position(|b| *b == b'\n').map(|i| i + *seen) {
+        if at == 0 || held[at - 1] != b'\r' {
+            return Scan::BareLineFeed;
+        }
+        if at >= 3 && held[at - 2] == b'\n' {
+            return Scan::End(at + 1);
+        }
+        *seen = at + 1;
+    }
+    Scan::More
+}
+
+/// Empty lines before a request line are ignored (RFC 9112 §2.2).
+fn skip_empty_lines(held: &mut BytesMut) {
+    while held.starts_with(b"\r\n") {
+        held.advance(2);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(text: &str) -> Option<usize> {
+        match scan(text.as_bytes(), &mut 0) {
+            Scan::End(length) => Some(length),
+            Scan::More => None,
+            Scan::BareLineFeed => Some(0),
+        }
+    }
+
+    #[test]
+    fn a_head_ends_at_the_first_empty_line() {
+        assert_eq!(end("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), Some(27));
+        assert_eq!(end("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /"), Some(27));
+        assert_eq!(end("GET / HTTP/1.1\r\nHost: a\r\n"), None);
+        assert_eq!(end("GET / HTTP/1.1\r\nHost: a\r"), None);
+    }
+
+    #[test]
+    fn a_bare_line_feed_is_not_a_line_end() {
+        assert_eq!(end("GET / HTTP/1.1\nHost: a\n\n"), Some(0));
+        assert_eq!(end("GET / HTTP/1.1\r\nHost: a\n\r\n"), Some(0));
+    }
+
+    #[test]
+    fn a_head_that_comes_byte_by_byte_is_found_all_the_same() {
+        let whole = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        let mut seen = 0;
+        for length in 0..whole.len() {
+            assert!(matches!(scan(&whole[..length], &mut seen), Scan::More), "{length}");
+        }
+        assert!(matches!(scan(whole, &mut seen), Scan::End(27)));
+    }
+
+    #[test]
+    fn a_request_takes_its_own_bytes_and_leaves_the_next_ones() {
+        assert_eq!(Content::None.taken(10, 50), 10);
+        assert_eq!(Content::Length(5).taken(10, 50), 15);
+        assert_eq!(Content::Length(500).taken(10, 50), 50);
+        assert_eq!(Content::Chunked.taken(10, 50), 50);
+    }
+}

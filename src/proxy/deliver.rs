@@ -1,0 +1,227 @@
+//! Sending an answer to the client, from storage or while it is being fetched: conditions, ranges, fields, content.
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType, Result};
+
+use super::fill::{Word, content_length};
+use crate::cache::conditional;
+use crate::cache::range::{self, Part, Selection};
+use crate::forward;
+use crate::store::flight::{End, Reader};
+use crate::store::{Body, Entry};
+
+/// What is told about an answer, beside its own fields.
+pub struct Told {
+    /// Our member of `Cache-Status`.
+    pub cache_status: String,
+    /// The request's id.
+    pub request_id: String,
+    /// Our name in `Via`.
+    pub via: String,
+}
+
+/// What of the content is sent.
+enum Content {
+    None,
+    Whole,
+    Part(Part),
+    Several(range::Multipart, Vec<Part>),
+}
+
+/// Passes an interim answer on; HTTP/1.0 has none (RFC 9110 §15.2).
+///
+/// # Errors
+/// When the client's connection broke.
+pub async fn interim(session: &mut Session, head: &ResponseHeader) -> Result<()> {
+    if session.req_header().version == Version::HTTP_10 {
+        return Ok(());
+    }
+    let mut fields = head.headers.clone();
+    forward::response(&mut fields, false);
+    let head = assemble(head.status, &fields)?;
+    session.write_response_header(Box::new(head), false).await
+}
+
+/// Sends a stored answer.
+///
+/// # Errors
+/// When the client's connection broke.
+pub async fn entry(session: &mut Session, entry: &Entry, age: u64, told: &Told) -> Result<()> {
+    let record = &entry.record;
+    let (mut head, content) =
+        select(session, record.status, &record.fields, Some(entry.body.len()), entry.body.len(), true)?;
+    head.insert_header(header::AGE, age)?;
+    tell(&mut head, told)?;
+    if matches!(content, Content::Whole) || session.req_header().method == Method::HEAD {
+        state_length(&mut head, record.status, entry.body.len())?;
+    }
+    let content = if session.req_header().method == Method::HEAD { Content::None } else { content };
+    send_stored(session, head, &entry.body, content).await
+}
+
+/// Sends an answer that is being fetched, piece by piece as it comes.
+///
+/// # Errors
+/// When the client's connection broke, or the content was truncated at its source: the connection must then be closed, so that the client sees it.
+pub async fn coming(
+    session: &mut Session,
+    status: StatusCode,
+    fields: &HeaderMap,
+    age: Option<u64>,
+    reader: &mut Reader<Word>,
+    told: &Told,
+) -> Result<()> {
+    let length = content_length(fields);
+    let (mut head, content) = select(session, status, fields, length, length.unwrap_or(0), false)?;
+    if let Some(age) = age {
+        head.insert_header(header::AGE, age)?;
+    }
+    tell(&mut head, told)?;
+    if session.req_header().method == Method::HEAD || matches!(content, Content::None) {
+        return session.write_response_header(Box::new(head), true).await;
+    }
+    frame(session, &mut head)?;
+    session.write_response_header(Box::new(head), false).await?;
+    let part = match content {
+        Content::Part(part) => part,
+        _ => Part { first: 0, last: u64::MAX },
+    };
+    stream(session, reader, part).await
+}
+
+/// The status and fields for this client, and what of the content it gets. Ranges need a known length; several parts at once need the whole at hand.
+fn select(
+    session: &Session,
+    status: StatusCode,
+    fields: &HeaderMap,
+    length: Option<u64>,
+    whole: u64,
+    at_hand: bool,
+) -> Result<(ResponseHeader, Content)> {
+    let request = session.req_header();
+    if conditional::not_modified(&request.headers, status, fields) {
+        return Ok((assemble(StatusCode::NOT_MODIFIED, &conditional::fields_of_304(fields))?, Content::None));
+    }
+    let selection = match length {
+        Some(length) if status == StatusCode::OK && request.method == Method::GET => {
+            range::select(&request.headers, fields, length)
+        }
+        _ => Selection::Whole,
+    };
+    match selection {
+        Selection::Several(parts) if at_hand => several(fields, parts, whole),
+        Selection::Whole | Selection::Several(_) => Ok((assemble(status, fields)?, Content::Whole)),
+        Selection::One(part) => {
+            let mut head = assemble(StatusCode::PARTIAL_CONTENT, fields)?;
+            head.insert_header(header::CONTENT_RANGE, range::content_range(part, whole))?;
+            head.insert_header(header::CONTENT_LENGTH, part.last - part.first + 1)?;
+            Ok((head, Content::Part(part)))
+        }
+        Selection::Unsatisfiable => {
+            let mut head = ResponseHeader::build_no_case(StatusCode::RANGE_NOT_SATISFIABLE, None)?;
+            head.insert_header(header::CONTENT_RANGE, format!("bytes */{whole}"))?;
+            head.insert_header(header::CONTENT_LENGTH, 0)?;
+            Ok((head, Content::None))
+        }
+    }
+}
+
+fn several(fields: &HeaderMap, parts: Vec<Part>, whole: u64) -> Result<(ResponseHeader, Content)> {
+    // Any string that is not in the content will do; 64 random bits are not.
+    let boundary = format!("vanne-{:016x}", crate::base::dice::Dice::from_entropy().any_u64());
+    let content_type = fields.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let layout = range::multipart(&parts, whole, content_type, &boundary);
+    let mut head = assemble(StatusCode::PARTIAL_CONTENT, fields)?;
+    head.insert_header(header::CONTENT_TYPE, layout.content_type.clone())?;
+    head.insert_header(header::CONTENT_LENGTH, layout.length)?;
+    Ok((head, Content::Several(layout, parts)))
+}
+
+fn assemble(status: StatusCode, fields: &HeaderMap) -> Result<ResponseHeader> {
+    let mut head = ResponseHeader::build_no_case(status, Some(fields.len() + 6))?;
+    for (name, value) in fields {
+        head.append_header(name.clone(), value.clone())?;
+    }
+    Ok(head)
+}
+
+fn tell(head: &mut ResponseHeader, told: &Told) -> Result<()> {
+    head.append_header("cache-status", told.cache_status.as_str())?;
+    let via = forward::via(&head.headers, "1.1", &told.via);
+    head.insert_header(header::VIA, via)?;
+    head.insert_header("x-request-id", told.request_id.as_str())
+}
+
+/// A stored answer knows its length, whatever framing it came in.
+fn state_length(head: &mut ResponseHeader, status: StatusCode, length: u64) -> Result<()> {
+    if head.status == StatusCode::NOT_MODIFIED || status == StatusCode::NO_CONTENT {
+        return Ok(());
+    }
+    if head.status == status {
+        head.insert_header(header::CONTENT_LENGTH, length)?;
+    }
+    Ok(())
+}
+
+/// Content of unknown length is sent in chunks; to HTTP/1.0 until the connection closes (RFC 9112 §6.1).
+fn frame(session: &Session, head: &mut ResponseHeader) -> Result<()> {
+    let bodyless = matches!(head.status.as_u16(), 204 | 304);
+    if !bodyless
+        && !head.headers.contains_key(header::CONTENT_LENGTH)
+        && session.req_header().version == Version::HTTP_11
+    {
+        head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+    }
+    Ok(())
+}
+
+async fn send_stored(session: &mut Session, head: ResponseHeader, body: &Body, content: Content) -> Result<()> {
+    let pieces = match content {
+        Content::None => Vec::new(),
+        Content::Whole => body.chunks().to_vec(),
+        Content::Part(part) => body.slice(part.first, part.last),
+        Content::Several(layout, parts) => {
+            let mut pieces = Vec::new();
+            for (head, part) in layout.heads.into_iter().zip(parts) {
+                pieces.push(head.into());
+                pieces.extend(body.slice(part.first, part.last));
+            }
+            pieces.push(layout.tail.into());
+            pieces
+        }
+    };
+    session.write_response_header(Box::new(head), pieces.is_empty()).await?;
+    let last = pieces.len().saturating_sub(1);
+    for (i, piece) in pieces.into_iter().enumerate() {
+        session.write_response_body(Some(piece), i == last).await?;
+    }
+    Ok(())
+}
+
+async fn stream(session: &mut Session, reader: &mut Reader<Word>, part: Part) -> Result<()> {
+    let mut position = 0u64;
+    loop {
+        match reader.chunk().await {
+            Ok(chunk) => {
+                let start = position;
+                position += chunk.len() as u64;
+                if position <= part.first || start > part.last {
+                    continue;
+                }
+                let from = part.first.saturating_sub(start) as usize;
+                let to = (part.last - start).saturating_add(1).min(chunk.len() as u64) as usize;
+                session.write_response_body(Some(chunk.slice(from..to)), false).await?;
+                if position > part.last {
+                    return session.write_response_body(None, true).await;
+                }
+            }
+            Err(End::Complete) => return session.write_response_body(None, true).await,
+            Err(End::Truncated) => return Err(Error::explain(ErrorType::ConnectionClosed, TRUNCATED).into_up()),
+        }
+    }
+}
+
+/// Marks the error of an answer whose end never came.
+pub const TRUNCATED: &str = "the answer's content was truncated at its source";

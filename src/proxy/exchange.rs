@@ -1,0 +1,223 @@
+//! One request to an upstream, tried until an instance answers or trying makes no sense: what the cache fetches goes this way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::client::HttpSession;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType};
+use smallvec::SmallVec;
+
+use super::live::Live;
+use super::onward::Onward;
+use super::peer::{self, Use};
+use super::reply::Failure;
+use crate::balance::retry::{self, Attempt, FailedAt, Verdict};
+use crate::base::clock::WallTime;
+use crate::plan::{RouteId, UpstreamId};
+use crate::upstream::{Group, Picked};
+
+/// An answer whose head has come and whose content is still to be read.
+pub struct Answer {
+    /// The head, hop-by-hop fields included.
+    pub head: Box<ResponseHeader>,
+    /// When the request was sent.
+    pub sent: WallTime,
+    /// When the head came.
+    pub received: WallTime,
+    /// The instance that answered.
+    pub instance: String,
+    live: Arc<Live>,
+    session: HttpSession,
+    peer: HttpPeer,
+    idle: Duration,
+    /// Held until the content is read: the instance is busy that long.
+    _picked: Picked,
+}
+
+/// A failed exchange.
+#[derive(Debug, Clone)]
+pub struct Failed {
+    /// What to tell the client.
+    pub failure: Failure,
+    /// The instance tried last.
+    pub instance: Option<String>,
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Destination {
+    /// The route it came by.
+    pub route: RouteId,
+    /// The upstream to ask.
+    pub upstream: UpstreamId,
+}
+
+/// Sends a request without content and reads the head of its answer. Interim answers are given to `interim` as they come.
+///
+/// # Errors
+/// When no instance answered; the last failure counts.
+pub async fn ask(
+    live: &Arc<Live>,
+    to: Destination,
+    onward: &Onward,
+    mut interim: impl FnMut(&ResponseHeader),
+) -> Result<Answer, Failed> {
+    let group = live.upstream(to.upstream);
+    let mut tried: SmallVec<[usize; 4]> = SmallVec::new();
+    let mut last = Failed { failure: Failure::NoInstance, instance: None };
+    loop {
+        let Some(picked) = group.pick(&tried, onward.client.addr) else { return Err(last) };
+        tried.push(picked.index);
+        let index = picked.index;
+        last.instance = Some(picked.endpoint.name().to_owned());
+        let (at, failure) = match attempt(live, to, onward, picked, &mut interim).await {
+            Ok(answer) => return Ok(answer),
+            Err(reason) => reason,
+        };
+        last.failure = failure;
+        group.metrics().failed(index, at);
+        let judged = retry::judge(&Attempt {
+            method: &onward.method,
+            body_replayable: true,
+            at,
+            made: u32::try_from(tried.len()).unwrap_or(u32::MAX),
+            allowed: group.plan().tries,
+        });
+        match judged {
+            Verdict::Again(why) => group.metrics().retried(why),
+            Verdict::GiveUp(_) => return Err(last),
+        }
+    }
+}
+
+async fn attempt(
+    live: &Arc<Live>,
+    to: Destination,
+    onward: &Onward,
+    picked: Picked,
+    interim: &mut impl FnMut(&ResponseHeader),
+) -> Result<Answer, (FailedAt, Failure)> {
+    let group = live.upstream(to.upstream);
+    let plan = group.plan();
+    let head = onward
+        .head(&live.route(to.route).rewrite, &plan.host, &picked.endpoint, &live.plan.server.name)
+        .map_err(|_| (FailedAt::DuringAnswer, Failure::Internal))?;
+    let peer = peer::of(plan, picked.addr, Use::Requests);
+
+    let begun = live.clock.mono();
+    let (mut session, reused) = connect(live, group, &peer).await?;
+    session.set_read_timeout(Some(plan.timeouts.read));
+    session.set_write_timeout(Some(plan.timeouts.write));
+    let sent = live.clock.wall();
+    let head = head_of_answer(&mut session, head, interim).await.map_err(|e| classify(&e, reused))?;
+    let received = live.clock.wall();
+    group.metrics().answered(picked.index, head.status.as_u16(), live.clock.mono().since(begun));
+    Ok(Answer {
+        head,
+        sent,
+        received,
+        instance: picked.endpoint.name().to_owned(),
+        live: live.clone(),
+        session,
+        peer,
+        idle: plan.timeouts.idle,
+        _picked: picked,
+    })
+}
+
+async fn connect(live: &Live, group: &Group, peer: &HttpPeer) -> Result<(HttpSession, bool), (FailedAt, Failure)> {
+    let begun = live.clock.mono();
+    let (session, reused) =
+        live.connector.get_http_session(peer).await.map_err(|e| (FailedAt::Connect, connect_failure(&e)))?;
+    group.metrics().connected(reused, live.clock.mono().since(begun));
+    Ok((session, reused))
+}
+
+/// What a failed connection attempt means for the client.
+pub fn connect_failure(error: &Error) -> Failure {
+    match error.etype() {
+        ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => Failure::Timeout,
+        _ => Failure::Connect,
+    }
+}
+
+async fn head_of_answer(
+    session: &mut HttpSession,
+    head: pingora::http::RequestHeader,
+    interim: &mut impl FnMut(&ResponseHeader),
+) -> pingora::Result<Box<ResponseHeader>> {
+    session.write_request_header(Box::new(head)).await?;
+    session.finish_request_body().await?;
+    loop {
+        session.read_response_header().await?;
+        let Some(head) = session.response_header() else {
+            return Error::e_explain(ErrorType::InvalidHTTPHeader, "an answer without a head");
+        };
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Error::e_explain(ErrorType::InvalidHTTPHeader, "a switch of protocols that nobody asked for");
+        }
+        if !head.status.is_informational() {
+            check_framing(head)?;
+            return Ok(Box::new(head.clone()));
+        }
+        interim(head);
+    }
+}
+
+/// An answer that two readers could end at different bytes is not passed on (RFC 9112 §6.1).
+///
+/// # Errors
+/// When its Transfer-Encoding is anything but `chunked`, once.
+pub fn check_framing(head: &ResponseHeader) -> pingora::Result<()> {
+    let mut codings = head.headers.get_all(http::header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Error::e_explain(ErrorType::InvalidHTTPHeader, "an answer with an odd Transfer-Encoding"),
+    }
+}
+
+/// How far an attempt had come when it failed, and what to tell the client.
+pub fn classify(error: &Error, reused: bool) -> (FailedAt, Failure) {
+    match error.etype() {
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => (FailedAt::Timeout, Failure::Timeout),
+        ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError | ErrorType::H2Error => {
+            (if reused { FailedAt::ReusedConnection } else { FailedAt::BeforeAnswer }, Failure::Closed)
+        }
+        _ => (FailedAt::DuringAnswer, Failure::BadAnswer),
+    }
+}
+
+/// Whether the fault lies with the instance rather than with the client or ourselves.
+pub fn blames_upstream(error: &Error) -> bool {
+    *error.esource() == ErrorSource::Upstream
+}
+
+impl Answer {
+    /// The next piece of content; `None` at its clean end.
+    ///
+    /// # Errors
+    /// When the end never came: truncated, timed out, or malformed.
+    pub async fn chunk(&mut self) -> pingora::Result<Option<Bytes>> {
+        self.session.read_response_body().await
+    }
+
+    /// Whether a truncated content can be told from a whole one.
+    pub fn is_delimited(&self, method: &http::Method) -> bool {
+        let fields: &HeaderMap = &self.head.headers;
+        self.session.as_http2().is_some()
+            || method == http::Method::HEAD
+            || matches!(self.head.status.as_u16(), 204 | 304)
+            || fields.contains_key(http::header::CONTENT_LENGTH)
+            || fields.contains_key(http::header::TRANSFER_ENCODING)
+    }
+
+    /// Gives the connection back for the next request; to be called once the content has been read to its end. Dropped instead, it is closed.
+    pub async fn release(self) {
+        self.live.connector.release_http_session(self.session, &self.peer, Some(self.idle)).await;
+    }
+}

@@ -1,0 +1,360 @@
+//! Fetching for the cache: one exchange, owned by nobody's connection, that everyone who wants the answer follows.
+//!
+//! A fill runs as a task of its own. So a client that leaves does not end what others wait for, a stale answer can be served while its
+//! successor is fetched, and whoever comes meanwhile reads along. It says in [`Word`]s what it learns; the order is: interim answers, one
+//! verdict, content.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use pingora::http::ResponseHeader;
+
+use super::exchange::{self, Answer, Destination, Failed};
+use super::live::{Cache, Live};
+use super::onward::Onward;
+use super::reply::Failure;
+use crate::cache::freshen::{self, Freshened};
+use crate::cache::key::Key;
+use crate::cache::lookup;
+use crate::cache::policy::{self, Exchange, Refuse};
+use crate::cache::record::Record;
+use crate::cache::{Rules, directive};
+use crate::forward;
+use crate::store::flight::Writer;
+use crate::store::{Body, Entry};
+
+/// How long after an answer that is not for sharing its key is remembered as such, so that requests do not wait for one another in vain.
+const NOT_SHARED_FOR: Duration = Duration::from_secs(60);
+
+/// What a fill has to say about the answer.
+#[derive(Clone)]
+pub enum Word {
+    /// An interim answer (1xx), for the one who asked.
+    Interim(Arc<ResponseHeader>),
+    /// The answer is to be stored; its content follows. Readers whose request it fits may have it.
+    Coming(Arc<Record>, Source),
+    /// The answer is not to be stored; its content follows, for the one who asked alone.
+    Private(Arc<Head>, Refuse, Source),
+    /// This stored answer serves.
+    Stored(Arc<Entry>, Stored),
+    /// There is none.
+    Failed(Failed),
+}
+
+/// Why a stored answer serves after all.
+#[derive(Debug, Clone)]
+pub enum Stored {
+    /// The origin confirmed it.
+    Validated(Source),
+    /// It is stale, but the origin failed.
+    InsteadOfError(Failure, Source),
+}
+
+/// Which instance answered, and how.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The instance, if one was asked.
+    pub instance: Option<Arc<str>>,
+    /// The origin's own status.
+    pub status: Option<u16>,
+}
+
+/// The head of an answer that is not stored.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// The status.
+    pub status: StatusCode,
+    /// The end-to-end fields.
+    pub fields: HeaderMap,
+}
+
+/// All that one fetch needs.
+pub struct Fill {
+    /// The running gateway.
+    pub live: Arc<Live>,
+    /// The cache it is for.
+    pub cache: Arc<Cache>,
+    /// The key it is stored under.
+    pub key: Key,
+    /// Where it is fetched.
+    pub to: Destination,
+    /// The request.
+    pub onward: Onward,
+    /// The request's fields as the client sent them: what Vary, Authorization and `no-store` are judged by.
+    pub asked: HeaderMap,
+    /// The stored answer to validate, if there is one.
+    pub stale: Option<Arc<Entry>>,
+}
+
+impl Fill {
+    /// Fetches, stores, and tells the readers.
+    pub async fn run(mut self, writer: Writer<Word>) {
+        loop {
+            self.set_conditions();
+            let asked = exchange::ask(&self.live, self.to, &self.onward, |head| {
+                writer.say(Word::Interim(Arc::new(head.clone())));
+            });
+            let answer = match asked.await {
+                Ok(answer) => answer,
+                Err(failed) => return self.failed(failed, writer),
+            };
+            match self.freshened(&answer) {
+                Freshness::Other => return self.answered(answer, writer).await,
+                Freshness::Confirmed(entry, keep) => return self.confirmed(answer, entry, keep, writer).await,
+                // The origin confirms something we do not have: ask again for the whole.
+                Freshness::Mismatch => self.stale = None,
+            }
+        }
+    }
+
+    /// The request that is sent states our own conditions, never the client's: those are answered from the result.
+    fn set_conditions(&mut self) {
+        freshen::remove_conditions(&mut self.onward.fields);
+        if let Some(stale) = &self.stale {
+            freshen::add_validators(&mut self.onward.fields, &stale.record);
+        }
+    }
+
+    fn failed(self, failed: Failed, writer: Writer<Word>) {
+        let source = Source { instance: failed.instance.as_deref().map(Into::into), status: None };
+        match self.stand_in() {
+            Some(entry) if failed.failure.is_upstream() => {
+                writer.say(Word::Stored(entry, Stored::InsteadOfError(failed.failure, source)));
+            }
+            _ => writer.say(Word::Failed(failed)),
+        }
+        writer.finish();
+    }
+
+    /// The stale answer, when it may be served because the origin failed.
+    fn stand_in(&self) -> Option<Arc<Entry>> {
+        let entry = self.stale.as_ref()?;
+        let request = directive::request(&self.asked);
+        let now = self.live.clock.wall();
+        lookup::serve_on_error(&entry.record, &request, &self.cache.rules, now).then(|| entry.clone())
+    }
+
+    fn exchange<'a>(&'a self, answer: &'a Answer) -> Exchange<'a> {
+        Exchange {
+            method: &self.onward.method,
+            request: &self.asked,
+            status: answer.head.status,
+            response: &answer.head.headers,
+            delimited: answer.is_delimited(&self.onward.method),
+            sent: answer.sent,
+            received: answer.received,
+        }
+    }
+
+    fn freshened(&self, answer: &Answer) -> Freshness {
+        let Some(stale) = self.stale.as_ref().filter(|_| answer.head.status == StatusCode::NOT_MODIFIED) else {
+            return Freshness::Other;
+        };
+        match freshen::apply_304(&stale.record, &self.exchange(answer), &self.cache.rules) {
+            Freshened::Updated { record, keep } => {
+                Freshness::Confirmed(Arc::new(Entry { record: *record, body: stale.body.clone() }), keep)
+            }
+            Freshened::Mismatch => Freshness::Mismatch,
+        }
+    }
+
+    async fn confirmed(self, answer: Answer, entry: Arc<Entry>, keep: bool, writer: Writer<Word>) {
+        if keep {
+            self.cache.store.put(&self.key, entry.clone());
+        } else {
+            self.cache.store.invalidate(&self.key);
+        }
+        let source = source(&answer);
+        drain_and_release(answer).await;
+        writer.say(Word::Stored(entry, Stored::Validated(source)));
+        writer.finish();
+    }
+
+    async fn answered(self, answer: Answer, mut writer: Writer<Word>) {
+        let status = answer.head.status.as_u16();
+        if matches!(status, 500 | 502 | 503 | 504)
+            && let Some(entry) = self.stand_in()
+        {
+            let source = source(&answer);
+            writer.say(Word::Stored(entry, Stored::InsteadOfError(Failure::BadAnswer, source)));
+            return writer.finish();
+        }
+        match self.judge(&answer) {
+            Ok(record) => self.store(record, answer, writer).await,
+            Err(why) => {
+                self.remember_refusal(why, status);
+                writer.stop_keeping();
+                writer.say(Word::Private(Arc::new(head(&answer)), why, source(&answer)));
+                self.pass_on(answer, writer).await;
+            }
+        }
+    }
+
+    fn judge(&self, answer: &Answer) -> Result<Record, Refuse> {
+        let rules: &Rules = &self.cache.rules;
+        let judged = policy::store(&self.exchange(answer), &self.key, rules);
+        self.cache.metrics.store(match &judged {
+            Ok(_) => "allowed",
+            Err(why) => refusal_word(*why),
+        });
+        judged
+    }
+
+    /// Answers that are private by nature will be private again: requests for them need not wait for one another. What was stored before is no
+    /// longer what the origin says. A failing origin tells nothing about either.
+    fn remember_refusal(&self, why: Refuse, status: u16) {
+        use Refuse::{Authorization, NoStore, NoUse, Private, SetCookie, Status, VaryAny};
+        if status >= 500 || !matches!(why, Private | NoStore | SetCookie | VaryAny | Authorization | NoUse | Status) {
+            return;
+        }
+        if self.stale.is_some() {
+            self.cache.store.invalidate(&self.key);
+        }
+        self.cache.store.not_shared(&self.key, NOT_SHARED_FOR);
+    }
+
+    async fn store(self, record: Record, mut answer: Answer, mut writer: Writer<Word>) {
+        let announced = content_length(&record.fields);
+        let mut kept = announced.is_none_or(|n| n <= self.cache.max_object).then(Vec::new);
+        if kept.is_none() {
+            self.cache.metrics.store("too-large");
+            writer.stop_keeping();
+        }
+        let record = Arc::new(record);
+        writer.say(Word::Coming(record.clone(), source(&answer)));
+        let mut size = 0u64;
+        loop {
+            match answer.chunk().await {
+                Ok(Some(chunk)) => {
+                    size += chunk.len() as u64;
+                    if kept.is_some() && size > self.cache.max_object {
+                        self.cache.metrics.store("too-large");
+                        kept = None;
+                        writer.stop_keeping();
+                    }
+                    if let Some(kept) = &mut kept {
+                        kept.push(chunk.clone());
+                    }
+                    if writer.push(chunk).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => break,
+                Err(_) => {
+                    self.cache.metrics.store("truncated");
+                    return;
+                }
+            }
+        }
+        if let Some(chunks) = kept {
+            let record = Arc::unwrap_or_clone(record);
+            self.cache.store.put(&self.key, Arc::new(Entry { record, body: Body::from_chunks(compact(chunks, size)) }));
+            self.cache.metrics.store("stored");
+        }
+        answer.release().await;
+        writer.finish();
+    }
+
+    async fn pass_on(self, mut answer: Answer, writer: Writer<Word>) {
+        loop {
+            let chunk = tokio::select! {
+                chunk = answer.chunk() => chunk,
+                // A stream may be silent for long: its instance is freed as soon as nobody listens any more.
+                () = writer.abandoned() => return,
+            };
+            match chunk {
+                Ok(Some(chunk)) => {
+                    if writer.push(chunk).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => break,
+                Err(_) => return,
+            }
+        }
+        answer.release().await;
+        writer.finish();
+    }
+}
+
+enum Freshness {
+    Confirmed(Arc<Entry>, bool),
+    Mismatch,
+    Other,
+}
+
+fn source(answer: &Answer) -> Source {
+    Source { instance: Some(answer.instance.as_str().into()), status: Some(answer.head.status.as_u16()) }
+}
+
+fn head(answer: &Answer) -> Head {
+    let mut fields = answer.head.headers.clone();
+    forward::response(&mut fields, false);
+    Head { status: answer.head.status, fields }
+}
+
+/// The Content-Length of an answer, when it states one that reads.
+pub fn content_length(fields: &HeaderMap) -> Option<u64> {
+    fields.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Content that came in many small pieces is joined: each piece pins the whole buffer it was read into.
+fn compact(chunks: Vec<Bytes>, size: u64) -> Vec<Bytes> {
+    const PIECE: usize = 64 * 1024;
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    let mut out = Vec::with_capacity(size / PIECE + 1);
+    let mut left = size;
+    let mut piece: Vec<u8> = Vec::with_capacity(left.min(PIECE));
+    for mut chunk in chunks {
+        while !chunk.is_empty() {
+            let take = chunk.len().min(PIECE - piece.len());
+            piece.extend_from_slice(&chunk.split_to(take));
+            if piece.len() == PIECE {
+                left -= PIECE;
+                out.push(Bytes::from(std::mem::replace(&mut piece, Vec::with_capacity(left.min(PIECE)))));
+            }
+        }
+    }
+    if !piece.is_empty() {
+        out.push(Bytes::from(piece));
+    }
+    out
+}
+
+async fn drain_and_release(mut answer: Answer) {
+    while let Ok(Some(_)) = answer.chunk().await {}
+    answer.release().await;
+}
+
+/// The word for metrics and `Cache-Status`.
+pub fn refusal_word(why: Refuse) -> &'static str {
+    match why {
+        Refuse::Method => "method",
+        Refuse::Status => "status",
+        Refuse::NoStore => "no-store",
+        Refuse::RequestNoStore => "request-no-store",
+        Refuse::Private => "private",
+        Refuse::Authorization => "authorization",
+        Refuse::SetCookie => "set-cookie",
+        Refuse::VaryAny => "vary-any",
+        Refuse::NoUse => "no-freshness",
+        Refuse::Undelimited => "undelimited",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_keeps_its_bytes_when_joined() {
+        let chunks: Vec<Bytes> = (0..50u8).map(|i| Bytes::from(vec![i; 3000])).collect();
+        let whole: Vec<u8> = chunks.concat();
+        let joined = compact(chunks, 150_000);
+        assert_eq!(joined.len(), 3);
+        assert_eq!(joined.concat(), whole);
+        assert!(compact(Vec::new(), 0).is_empty());
+    }
+}

@@ -1,0 +1,75 @@
+//! The running parts that requests meet: made from a plan by `app`, shared by all workers.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use pingora::connectors::http::Connector;
+
+use super::fill::Word;
+use crate::base::clock::Clock;
+use crate::cache::Rules;
+use crate::observe::access::Log;
+use crate::observe::metrics::{CacheMetrics, Metrics};
+use crate::plan::{CacheId, Plan, Route, RouteId, UpstreamId};
+use crate::store::Store;
+use crate::store::flight::Flights;
+use crate::store::redis::RedisTier;
+use crate::upstream::Group;
+
+/// Everything a request may need.
+pub struct Live {
+    /// What was asked for.
+    pub plan: Plan,
+    /// The time.
+    pub clock: Arc<Clock>,
+    /// What happened, as numbers.
+    pub metrics: Arc<Metrics>,
+    /// What happened, as lines.
+    pub log: Log,
+    /// The upstreams, in the plan's order.
+    pub upstreams: Vec<Arc<Group>>,
+    /// The caches, in the plan's order.
+    pub caches: Vec<Arc<Cache>>,
+    /// The connection to Redis, when there is one.
+    pub redis: Option<Arc<RedisTier>>,
+    /// Connections for what the cache fetches, and for health checks.
+    pub connector: Connector,
+    /// False while draining.
+    pub ready: Arc<AtomicBool>,
+}
+
+/// One running cache.
+pub struct Cache {
+    /// Its name.
+    pub name: String,
+    /// The operator's rules.
+    pub rules: Arc<Rules>,
+    /// What it holds.
+    pub store: Store,
+    /// What it is fetching.
+    pub flights: Arc<Flights<Word>>,
+    /// Larger answers are not stored.
+    pub max_object: u64,
+    /// How long a request waits for another's fetch.
+    pub wait_timeout: Duration,
+    /// Its numbers.
+    pub metrics: CacheMetrics,
+}
+
+impl Live {
+    /// A route of the plan.
+    pub fn route(&self, id: RouteId) -> &Route {
+        &self.plan.routes[id]
+    }
+
+    /// A running upstream.
+    pub fn upstream(&self, id: UpstreamId) -> &Arc<Group> {
+        &self.upstreams[id]
+    }
+
+    /// A running cache.
+    pub fn cache(&self, id: CacheId) -> &Arc<Cache> {
+        &self.caches[id]
+    }
+}

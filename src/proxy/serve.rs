@@ -1,0 +1,387 @@
+//! A request on a route with a cache: look up, judge, and serve what is stored or follow what is being fetched.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method};
+use pingora::proxy::Session;
+
+use super::deliver::{self, Told};
+use super::exchange::Destination;
+use super::fill::{Fill, Stored, Word, refusal_word};
+use super::journey::Journey;
+use super::live::Cache;
+use super::onward::Onward;
+use super::reply::Failure;
+use super::{Gateway, Outcome};
+use crate::cache::directive::{self, RequestDirectives};
+use crate::cache::key::{Key, KeyFacts};
+use crate::cache::lookup::{self, Reuse, Why};
+use crate::cache::policy::{self, Bypass, RequestUse};
+use crate::cache::record::Record;
+use crate::cache::status::{self, Forward, Outcome as CacheOutcome, Tier};
+use crate::cache::vary;
+use crate::observe::metrics::CacheResult;
+use crate::plan::CacheId;
+use crate::store::flight::{Joined, Reader};
+use crate::store::{Absent, Entry, Found};
+
+/// A request may find itself behind the fetch of another variant; so often it looks again before it fetches for itself.
+const LOOKS: usize = 3;
+
+/// A request as the cache sees it.
+struct Asked {
+    cache: Arc<Cache>,
+    key: Key,
+    fields: HeaderMap,
+    directives: RequestDirectives,
+    to: Destination,
+    onward: Onward,
+}
+
+/// What following a fetch came to.
+enum Followed {
+    /// The client has its answer.
+    Served,
+    /// The answer in flight is not for this request; look again, at this slot if one is named.
+    Again(Option<[u8; 16]>),
+    /// The other fetch takes too long.
+    TooLong,
+}
+
+impl Gateway {
+    /// Serves a request through a cache.
+    ///
+    /// # Errors
+    /// When the client's connection broke, or the answer was cut after its head had been sent.
+    pub(super) async fn serve_cached(
+        &self,
+        session: &mut Session,
+        journey: &mut Journey,
+        cache: CacheId,
+        to: Destination,
+    ) -> pingora::Result<Outcome> {
+        let cache = self.live.cache(cache).clone();
+        let head = session.req_header();
+        if let RequestUse::Bypass(why) = policy::request_use(&head.method, &head.headers) {
+            self.pass_by(journey, why);
+            return Ok(Outcome::Pass);
+        }
+        let asked = self.asked(session, journey, cache, to);
+        self.answer(session, journey, &asked).await?;
+        Ok(Outcome::Answered)
+    }
+
+    fn pass_by(&self, journey: &mut Journey, why: Bypass) {
+        journey.cache = CacheResult::Bypass;
+        let forward = if why == Bypass::Method { Forward::Method } else { Forward::Bypass };
+        let outcome =
+            CacheOutcome::Forwarded { why: forward, status: None, stored: false, collapsed: false, ttl: None };
+        journey.cache_status = Some(status::member(&self.live.plan.server.name, &outcome, None));
+    }
+
+    fn asked(&self, session: &Session, journey: &Journey, cache: Arc<Cache>, to: Destination) -> Asked {
+        let fields = session.req_header().headers.clone();
+        let onward = self.onward(session, journey, Method::GET);
+        let admitted = &onward.admitted;
+        let key = Key::of(
+            &KeyFacts {
+                https: journey.client.https,
+                host: &admitted.host,
+                port: admitted.port,
+                path: &admitted.path,
+                query: admitted.query.as_deref(),
+                fields: &fields,
+            },
+            &cache.rules.key,
+        );
+        let directives = directive::request(&fields);
+        Asked { cache, key, fields, directives, to, onward }
+    }
+
+    async fn answer(&self, session: &mut Session, journey: &mut Journey, asked: &Asked) -> pingora::Result<()> {
+        let mut slot = None;
+        for _ in 0..LOOKS {
+            let found = asked.cache.store.lookup(&asked.key, &asked.fields).await;
+            let reuse = found.entry.as_ref().map(|entry| self.judge(&entry.record, asked));
+            if let (Some(entry), Some(reuse)) = (&found.entry, reuse)
+                && !matches!(reuse, Reuse::Validate(_))
+            {
+                return self.serve_stored(session, journey, asked, &found, entry, reuse).await;
+            }
+            if asked.directives.only_if_cached {
+                return self.fail(session, journey, Failure::OnlyIfCached).await;
+            }
+            let why = forward_reason(&found, reuse);
+            let reader = self.join(asked, &found, slot.take());
+            let (mut reader, leads) = match reader {
+                Joined::Lead(writer, reader) => {
+                    self.spawn(asked, found.entry.clone(), writer);
+                    (reader, true)
+                }
+                Joined::Follow(reader) => (reader, false),
+            };
+            let fetched = Fetched { why, leads, trouble: found.trouble };
+            match self.follow(session, journey, asked, &mut reader, &fetched).await? {
+                Followed::Served => return Ok(()),
+                Followed::Again(next) => slot = next,
+                Followed::TooLong => break,
+            }
+        }
+        self.fetch_alone(session, journey, asked).await
+    }
+
+    fn judge(&self, record: &Record, asked: &Asked) -> Reuse {
+        lookup::judge(record, &asked.directives, &asked.cache.rules, self.live.clock.wall())
+    }
+
+    async fn serve_stored(
+        &self,
+        session: &mut Session,
+        journey: &mut Journey,
+        asked: &Asked,
+        found: &Found,
+        entry: &Arc<Entry>,
+        reuse: Reuse,
+    ) -> pingora::Result<()> {
+        journey.cache = match (reuse, found.tier) {
+            (Reuse::Fresh, Tier::Memory) => CacheResult::HitMemory,
+            (Reuse::Fresh, Tier::Redis) => CacheResult::HitRedis,
+            _ => CacheResult::Stale,
+        };
+        if reuse == Reuse::StaleWhileRevalidate {
+            self.refresh(asked, found, entry);
+        }
+        let outcome = CacheOutcome::Hit { tier: found.tier, ttl: self.ttl(&entry.record) };
+        self.deliver_entry(session, journey, entry, &outcome, None).await
+    }
+
+    /// Fetches anew in the background, unless somebody does already.
+    fn refresh(&self, asked: &Asked, found: &Found, entry: &Arc<Entry>) {
+        if let Joined::Lead(writer, _) = asked.cache.flights.join(found.slot) {
+            self.spawn(asked, Some(entry.clone()), writer);
+        }
+    }
+
+    fn join(&self, asked: &Asked, found: &Found, slot: Option<[u8; 16]>) -> Joined<Word> {
+        let flights = &asked.cache.flights;
+        if found.absent == Absent::NotShared && found.entry.is_none() {
+            let (writer, reader) = flights.alone();
+            return Joined::Lead(writer, reader);
+        }
+        flights.join(slot.unwrap_or(found.slot))
+    }
+
+    fn spawn(&self, asked: &Asked, stale: Option<Arc<Entry>>, writer: crate::store::flight::Writer<Word>) {
+        let fill = Fill {
+            live: self.live.clone(),
+            cache: asked.cache.clone(),
+            key: asked.key.clone(),
+            to: asked.to,
+            onward: asked.onward.clone(),
+            asked: asked.fields.clone(),
+            stale,
+        };
+        tokio::spawn(fill.run(writer));
+    }
+
+    async fn fetch_alone(
+        &self,
+        session: &mut Session,
+        journey: &mut Journey,
+        asked: &Asked,
+    ) -> pingora::Result<()> {
+        let (writer, mut reader) = asked.cache.flights.alone();
+        self.spawn(asked, None, writer);
+        let fetched = Fetched { why: Forward::UriMiss, leads: true, trouble: None };
+        self.follow(session, journey, asked, &mut reader, &fetched).await?;
+        Ok(())
+    }
+
+    async fn follow(
+        &self,
+        session: &mut Session,
+        journey: &mut Journey,
+        asked: &Asked,
+        reader: &mut Reader<Word>,
+        fetched: &Fetched,
+    ) -> pingora::Result<Followed> {
+        loop {
+            let word = if fetched.leads {
+                reader.word().await
+            } else {
+                match tokio::time::timeout(asked.cache.wait_timeout, reader.word()).await {
+                    Ok(word) => word,
+                    Err(_) => return Ok(Followed::TooLong),
+                }
+            };
+            match word {
+                Some(Word::Interim(head)) => {
+                    if fetched.leads {
+                        deliver::interim(session, &head).await?;
+                    }
+                }
+                Some(verdict) => return self.take(session, journey, asked, reader, fetched, verdict).await,
+                // The fetch vanished without a word: its task failed.
+                None if fetched.leads => {
+                    self.fail(session, journey, Failure::Internal).await?;
+                    return Ok(Followed::Served);
+                }
+                None => return Ok(Followed::Again(None)),
+            }
+        }
+    }
+
+    async fn take(
+        &self,
+        session: &mut Session,
+        journey: &mut Journey,
+        asked: &Asked,
+        reader: &mut Reader<Word>,
+        fetched: &Fetched,
+        verdict: Word,
+    ) -> pingora::Result<Followed> {
+        match verdict {
+            Word::Interim(_) => {}
+            Word::Coming(record, source) => {
+                let variant = vary::of_request(&record.vary, &asked.fields);
+                if variant != record.variant {
+                    return Ok(Followed::Again(Some(asked.key.variant(&variant))));
+                }
+                self.note_fetch(journey, asked, fetched, source.instance.as_deref());
+                let outcome = fetched.outcome(source.status, true, Some(self.ttl(&record)));
+                self.deliver_coming(session, journey, &record, reader, &outcome, fetched.trouble).await?;
+            }
+            Word::Private(..) if !fetched.leads => return Ok(Followed::Again(None)),
+            Word::Private(head, why, source) => {
+                self.note_fetch(journey, asked, fetched, source.instance.as_deref());
+                let outcome = fetched.outcome(source.status, false, None);
+                let detail = fetched.trouble.unwrap_or(refusal_word(why));
+                self.deliver_private(session, journey, &head, reader, &outcome, detail).await?;
+            }
+            Word::Stored(entry, how) => return self.take_stored(session, journey, asked, fetched, &entry, how).await,
+            Word::Failed(failed) => {
+                journey.instance = failed.instance;
+                journey.cache = CacheResult::Miss;
+                self.fail(session, journey, failed.failure).await?;
+            }
+        }
+        Ok(Followed::Served)
+    }
+
+    async fn take_stored(
+        &self,
+        session: &mut Session,
+        journey: &mut Journey,
+        asked: &Asked,
+        fetched: &Fetched,
+        entry: &Arc<Entry>,
+        how: Stored,
+    ) -> pingora::Result<Followed> {
+        if vary::of_request(&entry.record.vary, &asked.fields) != entry.record.variant {
+            return Ok(Followed::Again(None));
+        }
+        let (source, detail) = match how {
+            Stored::Validated(source) => {
+                journey.cache = CacheResult::Revalidated;
+                (source, fetched.trouble)
+            }
+            Stored::InsteadOfError(failure, source) => {
+                journey.cache = CacheResult::Stale;
+                (source, Some(failure.as_str()))
+            }
+        };
+        journey.instance = source.instance.as_deref().map(str::to_owned);
+        let outcome = fetched.outcome(source.status, false, Some(self.ttl(&entry.record)));
+        self.deliver_entry(session, journey, entry, &outcome, detail).await?;
+        Ok(Followed::Served)
+    }
+
+    fn note_fetch(&self, journey: &mut Journey, asked: &Asked, fetched: &Fetched, instance: Option<&str>) {
+        journey.instance = instance.map(str::to_owned);
+        journey.cache = if fetched.leads {
+            CacheResult::Miss
+        } else {
+            asked.cache.metrics.collapsed();
+            CacheResult::Collapsed
+        };
+    }
+
+    fn ttl(&self, record: &Record) -> i64 {
+        let now = self.live.clock.wall();
+        status::ttl_seconds(record.ttl(now), record.staleness(now))
+    }
+
+    async fn deliver_entry(
+        &self,
+        session: &mut Session,
+        journey: &mut Journey,
+        entry: &Arc<Entry>,
+        outcome: &CacheOutcome,
+        detail: Option<&str>,
+    ) -> pingora::Result<()> {
+        let age = lookup::age_field(&entry.record, self.live.clock.wall());
+        let told = self.told(journey, outcome, detail);
+        deliver::entry(session, entry, age, &told).await
+    }
+
+    async fn deliver_coming(
+        &self,
+        session: &mut Session,
+        journey: &mut Journey,
+        record: &Record,
+        reader: &mut Reader<Word>,
+        outcome: &CacheOutcome,
+        detail: Option<&str>,
+    ) -> pingora::Result<()> {
+        let age = lookup::age_field(record, self.live.clock.wall());
+        let told = self.told(journey, outcome, detail);
+        deliver::coming(session, record.status, &record.fields, Some(age), reader, &told).await
+    }
+
+    async fn deliver_private(
+        &self,
+        session: &mut Session,
+        journey: &mut Journey,
+        head: &super::fill::Head,
+        reader: &mut Reader<Word>,
+        outcome: &CacheOutcome,
+        detail: &str,
+    ) -> pingora::Result<()> {
+        let told = self.told(journey, outcome, Some(detail));
+        deliver::coming(session, head.status, &head.fields, None, reader, &told).await
+    }
+
+    fn told(&self, journey: &mut Journey, outcome: &CacheOutcome, detail: Option<&str>) -> Told {
+        let member = status::member(&self.live.plan.server.name, outcome, detail);
+        journey.cache_status = Some(member.clone());
+        Told { cache_status: member, request_id: journey.request_id.clone(), via: self.live.plan.server.name.clone() }
+    }
+}
+
+/// Why a request follows a fetch, and in what part.
+struct Fetched {
+    why: Forward,
+    leads: bool,
+    trouble: Option<&'static str>,
+}
+
+impl Fetched {
+    fn outcome(&self, status: Option<u16>, stored: bool, ttl: Option<i64>) -> CacheOutcome {
+        CacheOutcome::Forwarded {
+            why: self.why,
+            status: status.filter(|s| *s != 200),
+            stored: stored && self.leads,
+            collapsed: !self.leads,
+            ttl,
+        }
+    }
+}
+
+fn forward_reason(found: &Found, reuse: Option<Reuse>) -> Forward {
+    match (reuse, found.absent) {
+        (Some(Reuse::Validate(Why::Request)), _) => Forward::Request,
+        (Some(_), _) => Forward::Stale,
+        (None, Absent::OtherVariant) => Forward::VaryMiss,
+        (None, _) => Forward::UriMiss,
+    }
+}

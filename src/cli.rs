@@ -1,1 +1,373 @@
-//! (to come)
+//! The command line: what was asked for, and the exit code that says how it went.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | failed at run time |
+//! | 2 | the arguments do not read |
+//! | 77 | not permitted: a port below 1024 |
+//! | 78 | the configuration is wrong; `RestartPreventExitStatus=78` keeps systemd from trying again |
+//!
+//! Data goes to standard output, everything else to standard error.
+
+use std::io::{IsTerminal, Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::app::{self, Running, StartError};
+use crate::config::{self, Overrides, Source, SystemEnvironment};
+use crate::demo;
+use crate::plan::{self, LogFormat, Plan};
+
+const FAILED: u8 = 1;
+const NOT_PERMITTED: u8 = 77;
+const BAD_CONFIGURATION: u8 = 78;
+
+/// An edge gateway: balancing, a shared HTTP cache in memory and Redis, health checks, metrics.
+#[derive(Parser)]
+#[command(name = "vanne", version, about, arg_required_else_help = true)]
+struct Arguments {
+    /// Check the configuration and exit: the same as `vanne check`.
+    #[arg(short = 't', long = "test")]
+    test: bool,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway in the foreground.
+    Run,
+    /// Check the configuration: every problem at once, with its place and what would be right.
+    Check {
+        /// Print problems as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask a running gateway whether it is alive; for containers. Exits 0 when it is.
+    Healthcheck {
+        /// Ask whether it takes requests (`/readyz`) rather than whether it is alive (`/healthz`).
+        #[arg(long)]
+        ready: bool,
+    },
+    /// Show the main job on this machine: sample instances, gateway, load, live figures.
+    Demo {
+        /// How long the load lasts; at least 8.
+        #[arg(long, default_value_t = 12)]
+        seconds: u64,
+        /// Redis to use; else `REDIS_URL`, else the default port, else the memory tier alone.
+        #[arg(long)]
+        redis: Option<String>,
+        /// Leave everything running afterwards, to be curled.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Print what the program knows about its configuration.
+    Config {
+        #[command(subcommand)]
+        what: ConfigCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Every key with its meaning and default, as a TOML file.
+    Reference,
+    /// The JSON Schema (draft-07), for editors.
+    Schema,
+}
+
+/// Settings that flags may give; a flag beats the environment, which beats the file, which beats the default.
+#[derive(Args)]
+struct Settings {
+    /// The configuration file [default: config/vanne.toml, else /etc/vanne/vanne.toml].
+    #[arg(short, long, global = true, env = "VANNE_CONFIG")]
+    config: Option<PathBuf>,
+    /// The address of the public listener (also `LISTEN`).
+    #[arg(long, global = true)]
+    listen: Option<String>,
+    /// The URL of Redis; empty is none (also `REDIS_URL`).
+    #[arg(long, global = true)]
+    redis_url: Option<String>,
+    /// The `ttl` of every cache (also `CACHE_TTL`).
+    #[arg(long, global = true)]
+    cache_ttl: Option<String>,
+    /// The least severity logged (also `LOG_LEVEL`).
+    #[arg(long, global = true)]
+    log_level: Option<String>,
+    /// `text` or `json` (also `LOG_FORMAT`).
+    #[arg(long, global = true)]
+    log_format: Option<String>,
+}
+
+/// Why a command did not do what it was asked.
+struct Failure {
+    code: u8,
+    text: String,
+}
+
+impl Failure {
+    fn at_run_time(text: impl Into<String>) -> Self {
+        Self { code: FAILED, text: text.into() }
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        let not_permitted =
+            matches!(&error, StartError::Listen { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied);
+        Self { code: if not_permitted { NOT_PERMITTED } else { FAILED }, text: format!("vanne: {error}") }
+    }
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match dispatch(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = writeln!(std::io::stderr(), "{}", failure.text.trim_end());
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments) -> Result<(), Failure> {
+    let settings = arguments.settings;
+    match arguments.command {
+        _ if arguments.test => check(&settings, false),
+        Some(Command::Check { json }) => check(&settings, json),
+        Some(Command::Run) => run(&settings),
+        Some(Command::Healthcheck { ready }) => healthcheck(&settings, ready),
+        Some(Command::Demo { seconds, redis, keep }) => {
+            let redis = redis.or(settings.redis_url);
+            show(demo::Options { seconds, redis, keep })
+        }
+        Some(Command::Config { what: ConfigCommand::Reference }) => print(&config::reference()),
+        Some(Command::Config { what: ConfigCommand::Schema }) => print(&config::schema()),
+        None => Err(Failure { code: 2, text: Arguments::command().render_help().to_string() }),
+    }
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    std::io::stdout().write_all(text.as_bytes()).map_err(|e| Failure::at_run_time(format!("vanne: {e}")))
+}
+
+fn check(settings: &Settings, json: bool) -> Result<(), Failure> {
+    let source = read(settings)?;
+    match config::load(&source, &SystemEnvironment, &overrides(settings)) {
+        Ok(plan) => {
+            print(&if json { "[]\n".to_owned() } else { format!("{}: {}\n", source.name, summary(&plan)) })
+        }
+        Err(problems) if json => {
+            print(&problems.to_json())?;
+            Err(Failure { code: BAD_CONFIGURATION, text: String::new() })
+        }
+        Err(problems) => Err(Failure { code: BAD_CONFIGURATION, text: problems.render(color()) }),
+    }
+}
+
+/// Color is for people: a terminal, unless `NO_COLOR` says otherwise.
+fn color() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
+fn summary(plan: &Plan) -> String {
+    let instances: usize = plan.upstreams.iter().map(|u| u.servers.len()).sum();
+    format!(
+        "ok ({}, {} over {}, {}, {})",
+        count(plan.listeners.len(), "listener"),
+        count(plan.upstreams.len(), "upstream"),
+        count(instances, "instance"),
+        count(plan.caches.len(), "cache"),
+        count(plan.routes.len(), "route"),
+    )
+}
+
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+fn read(settings: &Settings) -> Result<Source, Failure> {
+    let path = match &settings.config {
+        Some(path) => path.clone(),
+        None => default_file(),
+    };
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(&path).map_err(|e| Failure {
+        code: BAD_CONFIGURATION,
+        text: format!("vanne: cannot read {name}: {e}; name the file with -c, or see it work with `vanne demo`"),
+    })?;
+    Ok(Source { name, text })
+}
+
+fn default_file() -> PathBuf {
+    let here = PathBuf::from("config/vanne.toml");
+    if here.exists() { here } else { PathBuf::from("/etc/vanne/vanne.toml") }
+}
+
+fn overrides(settings: &Settings) -> Overrides {
+    Overrides {
+        listen: settings.listen.clone(),
+        redis_url: settings.redis_url.clone(),
+        cache_ttl: settings.cache_ttl.clone(),
+        log_level: settings.log_level.clone(),
+        log_format: settings.log_format.clone(),
+    }
+}
+
+fn plan(settings: &Settings) -> Result<Plan, Failure> {
+    let source = read(settings)?;
+    config::load(&source, &SystemEnvironment, &overrides(settings))
+        .map_err(|problems| Failure { code: BAD_CONFIGURATION, text: problems.render(color()) })
+}
+
+fn run(settings: &Settings) -> Result<(), Failure> {
+    let plan = plan(settings)?;
+    start_log(&plan.log);
+    runtime(plan.server.threads)?.block_on(async {
+        // Before anything starts: a signal that comes early must not kill.
+        let mut signals = Signals::watch().map_err(|e| Failure::at_run_time(format!("vanne: cannot watch signals: {e}")))?;
+        let running = app::start(plan)?;
+        announce(&running);
+        signals.until_told_to_leave().await;
+        leave(running, signals).await;
+        Ok(())
+    })
+}
+
+fn show(options: demo::Options) -> Result<(), Failure> {
+    match runtime(std::thread::available_parallelism().map_or(2, usize::from))?.block_on(demo::run(options)) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::at_run_time("vanne: the demonstration did not show what it claims; see the lines marked FAIL")),
+        Err(text) => Err(Failure::at_run_time(format!("vanne: {text}"))),
+    }
+}
+
+fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("vanne")
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::at_run_time(format!("vanne: cannot start worker threads: {e}")))
+}
+
+fn start_log(log: &plan::Log) {
+    let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second log in one process is a caller's own affair; the first one stays.
+    let _ = match log.format {
+        LogFormat::Json => builder.json().try_init(),
+        LogFormat::Text => builder.with_ansi(color()).try_init(),
+    };
+}
+
+fn announce(running: &Running) {
+    let plan = &running.live.plan;
+    for (listener, address) in plan.listeners.iter().zip(&running.addresses) {
+        tracing::info!(listener = %listener.name, %address, "listening");
+    }
+    for upstream in &plan.upstreams {
+        tracing::info!(upstream = %upstream.name, instances = upstream.servers.len(), balance = ?upstream.balance, "upstream");
+    }
+    match (&plan.redis, plan.caches.is_empty()) {
+        (Some(_), _) => tracing::info!("cache: memory over redis"),
+        (None, false) => tracing::warn!("cache: no redis.url is set, so each gateway caches in its own memory alone"),
+        (None, true) => {}
+    }
+    if let Some(address) = running.admin {
+        tracing::info!(%address, "admin: /metrics /healthz /readyz");
+    }
+}
+
+/// The signals a gateway is run by.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn watch() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Returns at SIGTERM, SIGINT or SIGQUIT. SIGHUP asks for a reload, which this version does not do; it must not kill either.
+    async fn until_told_to_leave(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.quit.recv() => return,
+                _ = self.hangup.recv() => {
+                    tracing::warn!("SIGHUP: this version cannot reload; the running configuration was not changed");
+                }
+            }
+        }
+    }
+}
+
+/// Drains; a second signal leaves at once.
+async fn leave(running: Running, mut signals: Signals) {
+    tracing::info!(connections = running.open_connections(), "draining; signal again to leave at once");
+    tokio::select! {
+        drained = running.drain() => match drained.cut {
+            0 => tracing::info!("drained"),
+            cut => tracing::warn!(connections = cut, "drain_timeout is over; what was left is cut"),
+        },
+        () = signals.until_told_to_leave() => tracing::warn!("second signal: leaving at once"),
+    }
+}
+
+/// How long a container's health check may take.
+const HEALTHCHECK: Duration = Duration::from_secs(3);
+
+fn healthcheck(settings: &Settings, ready: bool) -> Result<(), Failure> {
+    let plan = plan(settings)?;
+    let Some(addr) = plan.admin.addr else {
+        return Err(Failure::at_run_time("vanne: admin.addr is off, so there is nobody to ask"));
+    };
+    let path = if ready { "/readyz" } else { "/healthz" };
+    let status = ask(reachable(addr), path)
+        .map_err(|e| Failure::at_run_time(format!("vanne: no answer from http://{addr}{path}: {e}")))?;
+    match status {
+        200 => Ok(()),
+        status => Err(Failure::at_run_time(format!("vanne: http://{addr}{path} answered {status}"))),
+    }
+}
+
+/// An address to listen on may be "any"; one to connect to is this machine then.
+fn reachable(addr: SocketAddr) -> SocketAddr {
+    match addr {
+        SocketAddr::V4(a) if a.ip().is_unspecified() => SocketAddr::from(([127, 0, 0, 1], a.port())),
+        SocketAddr::V6(a) if a.ip().is_unspecified() => SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], a.port())),
+        other => other,
+    }
+}
+
+fn ask(addr: impl ToSocketAddrs, path: &str) -> std::io::Result<u16> {
+    let addr = addr.to_socket_addrs()?.next().ok_or(std::io::ErrorKind::AddrNotAvailable)?;
+    let mut stream = TcpStream::connect_timeout(&addr, HEALTHCHECK)?;
+    stream.set_read_timeout(Some(HEALTHCHECK))?;
+    stream.set_write_timeout(Some(HEALTHCHECK))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(4096).read_to_end(&mut answer)?;
+    let status = std::str::from_utf8(answer.get(9..12).unwrap_or_default()).ok().and_then(|code| code.parse().ok());
+    status.ok_or_else(|| std::io::Error::other("not an HTTP answer"))
+}

@@ -11,7 +11,7 @@
 //! | L2 | [`plan`] | L0, L1 |
 //! | L3 | [`config`]; and, not meeting it, [`store`] [`upstream`] [`observe`] | L0–L2 (`store` and `upstream` may count through `observe`) |
 //! | L4 | [`proxy`] | all but [`config`] |
-//! | L5 | [`app`], [`cli`] | everything |
+//! | L5 | [`app`], [`cli`], [`demo`] | everything |
 //!
 //! Three guards hold the table: `cargo check --lib --no-default-features` compiles L0–L2 and `config` without
 //! pingora, tokio or redis; `tests/architecture.rs` reads the `use crate::…` lines; `.clippy.toml` bans the clocks
@@ -48,5 +48,8 @@ pub mod app;
 
 #[cfg(feature = "server")]
 pub mod cli;
+
+#[cfg(feature = "server")]
+pub mod demo;
 
 pub mod base;

@@ -1,0 +1,178 @@
+//! The gateway under test: started in this process on free ports, from a configuration as a user writes it.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use vanne::app::{self, Running};
+use vanne::config::{self, Overrides, Source};
+
+use crate::support::client::{Answer, Ask, Client};
+use crate::support::origin::Origin;
+use crate::support::within;
+
+/// A running gateway and a client of its first listener.
+pub struct Edge {
+    running: Running,
+    pub client: Client,
+}
+
+/// A configuration in the making.
+pub struct Configuration {
+    servers: Vec<String>,
+    upstream: String,
+    cache: Option<String>,
+    listen: String,
+    rest: String,
+    routes: Option<String>,
+}
+
+/// Seconds.
+pub const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+impl Edge {
+    /// A gateway before this origin, with one upstream `api` and one cache `api` on every path.
+    pub fn serving(origin: &Origin) -> Configuration {
+        Self::before(&[origin.address()])
+    }
+
+    /// The same before several instances.
+    pub fn before(instances: &[SocketAddr]) -> Configuration {
+        Configuration {
+            servers: instances.iter().map(|a| format!("\"{a}\"")).collect(),
+            upstream: String::new(),
+            cache: Some(String::new()),
+            listen: String::new(),
+            rest: String::new(),
+            routes: None,
+        }
+    }
+
+    /// Sends a GET.
+    pub async fn get(&self, target: &str) -> Answer {
+        self.client.get(target).send().await
+    }
+
+    /// A request to be sent.
+    pub fn request(&self, method: &str, target: &str) -> Ask<'static> {
+        self.client.request(method, target)
+    }
+
+    /// Lets everything stored grow older without anybody waiting.
+    pub fn grow_older(&self, by: Duration) {
+        self.running.live.clock.advance(by);
+    }
+
+    /// The operator's listener.
+    pub fn admin(&self) -> Client {
+        Client::new(self.running.admin.expect("the operator's listener is on"))
+    }
+
+    /// All metrics as Prometheus reads them.
+    pub fn metrics(&self) -> String {
+        self.running.live.metrics.render()
+    }
+
+    /// The value of one series, written as it is shown: `vanne_requests_total{code="200",…}`.
+    pub fn metric(&self, series: &str) -> Option<f64> {
+        self.metrics().lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    /// Waits until Redis holds what was written.
+    pub async fn flush_redis(&self) {
+        if let Some(redis) = &self.running.live.redis {
+            redis.flush().await;
+        }
+    }
+
+    /// What the gateway thinks of each instance of its first upstream.
+    pub fn up(&self) -> Vec<bool> {
+        self.running.live.upstreams[0].endpoints().iter().map(|e| e.is_up()).collect()
+    }
+
+    /// Requests in flight at each instance of its first upstream.
+    pub fn in_flight(&self) -> Vec<u32> {
+        self.running.live.upstreams[0].endpoints().iter().map(|e| e.in_flight()).collect()
+    }
+
+    /// Drains and ends.
+    pub async fn finish(self) {
+        within("the gateway to drain", self.running.drain()).await;
+    }
+}
+
+impl Configuration {
+    /// Adds lines to `[upstreams.api]`.
+    pub fn upstream(mut self, lines: &str) -> Self {
+        self.upstream = lines.into();
+        self
+    }
+
+    /// Adds lines to `[caches.api]`.
+    pub fn cache(mut self, lines: &str) -> Self {
+        self.cache = Some(lines.into());
+        self
+    }
+
+    /// Nothing is cached.
+    pub fn without_cache(mut self) -> Self {
+        self.cache = None;
+        self
+    }
+
+    /// Adds lines to `[listen.web]`.
+    pub fn listen(mut self, lines: &str) -> Self {
+        self.listen = lines.into();
+        self
+    }
+
+    /// Adds tables.
+    pub fn also(mut self, tables: &str) -> Self {
+        self.rest.push_str(tables);
+        self.rest.push('\n');
+        self
+    }
+
+    /// Uses this Redis.
+    pub fn redis(self, url: &str) -> Self {
+        self.also(&format!("[redis]\nurl = \"{url}\"\n"))
+    }
+
+    /// Replaces the one route on every path.
+    pub fn routes(mut self, tables: &str) -> Self {
+        self.routes = Some(tables.into());
+        self
+    }
+
+    /// The file.
+    pub fn text(&self) -> String {
+        let cache = self.cache.as_ref().map_or(String::new(), |lines| format!("[caches.api]\n{lines}\n"));
+        let use_cache = if self.cache.is_some() { "cache = \"api\"\n" } else { "" };
+        let routes = self.routes.clone().unwrap_or(format!(
+            "[[routes]]\nmatch = {{ path = \"/*\" }}\nupstream = \"api\"\n{use_cache}"
+        ));
+        let log = if self.rest.contains("[log]") { "" } else { "[log]\naccess = \"off\"\n" };
+        format!(
+            "[listen.web]\naddr = \"127.0.0.1:0\"\n{}\n[admin]\naddr = \"127.0.0.1:0\"\n{log}[upstreams.api]\nservers = [{}]\n{}\n{cache}\n{routes}\n{}",
+            self.listen,
+            self.servers.join(", "),
+            self.upstream,
+            self.rest
+        )
+    }
+
+    /// Starts the gateway.
+    pub async fn start(self) -> Edge {
+        let source = Source { name: "test.toml".into(), text: self.text() };
+        let nothing: HashMap<String, String> = HashMap::new();
+        let plan = match config::load(&source, &nothing, &Overrides::default()) {
+            Ok(plan) => plan,
+            Err(problems) => panic!("{}", problems.render(false)),
+        };
+        let running = app::start(plan).expect("the gateway starts");
+        let client = Client::new(running.addresses[0]);
+        Edge { running, client }
+    }
+}

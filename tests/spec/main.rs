@@ -1,0 +1,26 @@
+//! The specification, in the words of a user: the real gateway on real sockets, a scripted origin behind it, a client that sees every byte.
+//!
+//! The modules stand in the order in which a request meets what they are about.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod edge;
+
+mod guard;
+
+mod route;
+
+mod cache;
+
+mod coalesce;
+
+mod redis;
+
+mod balance;
+
+mod forward;
+
+mod observe;
+
+mod process;

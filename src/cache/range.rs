@@ -1,7 +1,12 @@
 //! Parts of a stored answer (RFC 9110 §14).
 
 use http::HeaderMap;
+use http::header::{DATE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
 
+use super::conditional::strongly_equal;
+use super::date;
+use super::directive::trim;
+use super::policy::date_of;
 use crate::base::fields::Fields;
 
 /// A part: first and last byte, both included.
@@ -28,13 +33,26 @@ pub enum Selection {
 
 /// Judges the Range and If-Range of a GET against a stored 200 of `length` bytes. If-Range holds only with a strong ETag equal to the stored one, or a
 /// date equal to its Last-Modified.
-pub fn select(_request: &dyn Fields, _stored: &HeaderMap, _length: u64) -> Selection {
-    unimplemented!()
+///
+/// More than sixteen parts, or parts that overlap or go backwards, get the whole (RFC 9110 §14.2): they cost more than they save.
+pub fn select(request: &dyn Fields, stored: &HeaderMap, length: u64) -> Selection {
+    let Some(specs) = requested(request) else { return Selection::Whole };
+    if !same_object(request, stored) {
+        return Selection::Whole;
+    }
+    let mut parts: Vec<Part> = specs.into_iter().filter_map(|spec| spec.within(length)).collect();
+    let ascending = parts.windows(2).all(|pair| pair[0].last < pair[1].first);
+    match parts.len() {
+        0 => Selection::Unsatisfiable,
+        1 => Selection::One(parts.remove(0)),
+        _ if ascending => Selection::Several(parts),
+        _ => Selection::Whole,
+    }
 }
 
 /// `bytes 0-4/10`.
-pub fn content_range(_part: Part, _length: u64) -> String {
-    unimplemented!()
+pub fn content_range(part: Part, length: u64) -> String {
+    format!("bytes {}-{}/{length}", part.first, part.last)
 }
 
 /// The head of each part and the closing line of a multipart/byteranges body, and the whole length of the body.
@@ -50,6 +68,121 @@ pub struct Multipart {
 }
 
 /// Lays out a multipart/byteranges body (RFC 9110 §14.6).
-pub fn multipart(_parts: &[Part], _length: u64, _content_type: Option<&[u8]>, _boundary: &str) -> Multipart {
-    unimplemented!()
+///
+/// `boundary` must not occur in the content, and be 1 to 70 letters and digits (RFC 2046 §5.1.1).
+pub fn multipart(parts: &[Part], length: u64, content_type: Option<&[u8]>, boundary: &str) -> Multipart {
+    let heads: Vec<Vec<u8>> = parts
+        .iter()
+        .enumerate()
+        .map(|(index, part)| {
+            let line_end = if index == 0 { "" } else { "\r\n" };
+            let mut head = format!("{line_end}--{boundary}\r\n").into_bytes();
+            if let Some(content_type) = content_type {
+                head.extend_from_slice(b"Content-Type: ");
+                head.extend_from_slice(content_type);
+                head.extend_from_slice(b"\r\n");
+            }
+            head.extend_from_slice(
+                format!("Content-Range: {}\r\n\r\n", content_range(*part, length)).as_bytes(),
+            );
+            head
+        })
+        .collect();
+    let tail = format!("\r\n--{boundary}--\r\n").into_bytes();
+    let around = heads.iter().map(Vec::len).sum::<usize>() + tail.len();
+    let inside = parts.iter().map(|part| part.last.saturating_sub(part.first).saturating_add(1));
+    Multipart {
+        length: inside.fold(around as u64, u64::saturating_add),
+        heads,
+        tail,
+        content_type: format!("multipart/byteranges; boundary={boundary}"),
+    }
+}
+
+/// The most parts of one answer.
+const MOST_PARTS: usize = 16;
+
+/// A range as asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spec {
+    /// `0-4`, or `5-` to the end.
+    From(u64, Option<u64>),
+    /// `-5`: the last bytes.
+    Last(u64),
+}
+
+impl Spec {
+    fn read(text: &[u8]) -> Option<Self> {
+        let dash = text.iter().position(|&byte| byte == b'-')?;
+        let (first, last) = (&text[..dash], &text[dash + 1..]);
+        match (first.is_empty(), last.is_empty()) {
+            (true, _) => Some(Spec::Last(position(last)?)),
+            (false, true) => Some(Spec::From(position(first)?, None)),
+            (false, false) => {
+                let (first, last) = (position(first)?, position(last)?);
+                (first <= last).then_some(Spec::From(first, Some(last)))
+            }
+        }
+    }
+
+    /// What of it lies within `length` bytes.
+    fn within(self, length: u64) -> Option<Part> {
+        let end = length.checked_sub(1)?;
+        match self {
+            Spec::From(first, last) => {
+                (first <= end).then(|| Part { first, last: last.unwrap_or(end).min(end) })
+            }
+            Spec::Last(0) => None,
+            Spec::Last(count) => Some(Part { first: length.saturating_sub(count), last: end }),
+        }
+    }
+}
+
+/// A position: digits, with no upper limit (RFC 9110 §14.1.1).
+fn position(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(
+        digits.iter().fold(0u64, |sum, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'))),
+    )
+}
+
+/// The byte ranges asked for; `None` when there are none, or the field is to be ignored.
+fn requested(request: &dyn Fields) -> Option<Vec<Spec>> {
+    let mut lines = 0;
+    let mut value: &[u8] = b"";
+    request.each(RANGE.as_str(), &mut |line| {
+        lines += 1;
+        value = line;
+    });
+    let (unit, set) = trim(value).split_at_checked(6)?;
+    if lines != 1 || !unit.eq_ignore_ascii_case(b"bytes=") {
+        return None;
+    }
+    let members = set.split(|&byte| byte == b',').map(trim).filter(|member| !member.is_empty());
+    let specs: Vec<Spec> = members.take(MOST_PARTS + 1).map(Spec::read).collect::<Option<_>>()?;
+    (1..=MOST_PARTS).contains(&specs.len()).then_some(specs)
+}
+
+/// Whether If-Range lets the Range count (RFC 9110 §13.1.5). A date does only when it is strong: the stored one, from at least a second before the
+/// answer's Date (§8.8.2.2), for within that second the content may have changed again.
+fn same_object(request: &dyn Fields, stored: &HeaderMap) -> bool {
+    let mut lines = 0;
+    let mut condition: &[u8] = b"";
+    request.each(IF_RANGE.as_str(), &mut |line| {
+        lines += 1;
+        condition = trim(line);
+    });
+    match lines {
+        0 => true,
+        1 if condition.contains(&b'"') => {
+            stored.first(ETAG.as_str()).is_some_and(|tag| strongly_equal(tag, condition))
+        }
+        1 => {
+            let (date, modified) = (date_of(stored, DATE.as_str()), date_of(stored, LAST_MODIFIED.as_str()));
+            modified.is_some() && date::parse(condition) == modified && date > modified
+        }
+        _ => false,
+    }
 }

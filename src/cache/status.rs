@@ -55,10 +55,61 @@ pub enum Outcome {
     },
 }
 
-/// Writes one member of `Cache-Status`. `name` is the gateway's: a hit is told under `name-mem` or `name-redis`, the rest under `name`. `detail` is a token or
-/// is quoted.
-pub fn member(_name: &str, _outcome: &Outcome, _detail: Option<&str>) -> String {
-    unimplemented!()
+impl Tier {
+    fn suffix(self) -> &'static str {
+        match self {
+            Tier::Memory => "-mem",
+            Tier::Redis => "-redis",
+        }
+    }
+}
+
+impl Forward {
+    /// The token that RFC 9211 §2.2 gives it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Forward::Bypass => "bypass",
+            Forward::Method => "method",
+            Forward::UriMiss => "uri-miss",
+            Forward::VaryMiss => "vary-miss",
+            Forward::Request => "request",
+            Forward::Stale => "stale",
+            Forward::Partial => "partial",
+        }
+    }
+}
+
+/// Writes one member of `Cache-Status`. `name` is the gateway's: a hit is told under `name-mem` or `name-redis`, the rest under `name`. `detail` is
+/// written as a string.
+pub fn member(name: &str, outcome: &Outcome, detail: Option<&str>) -> String {
+    let mut out = String::with_capacity(64);
+    match outcome {
+        Outcome::Hit { tier, ttl } => {
+            push_item(&mut out, &format!("{name}{}", tier.suffix()));
+            out.push_str(&format!("; hit; ttl={}", in_range(*ttl)));
+        }
+        Outcome::Forwarded { why, status, stored, collapsed, ttl } => {
+            push_item(&mut out, name);
+            out.push_str("; fwd=");
+            out.push_str(why.as_str());
+            if let Some(status) = status {
+                out.push_str(&format!("; fwd-status={status}"));
+            }
+            for (is_so, parameter) in [(*stored, "; stored"), (*collapsed, "; collapsed")] {
+                if is_so {
+                    out.push_str(parameter);
+                }
+            }
+            if let Some(ttl) = ttl {
+                out.push_str(&format!("; ttl={}", in_range(*ttl)));
+            }
+        }
+    }
+    if let Some(detail) = detail {
+        out.push_str("; detail=");
+        push_string(&mut out, detail);
+    }
+    out
 }
 
 /// Whole seconds of a lifetime for `ttl`, negative past freshness.
@@ -69,4 +120,34 @@ pub fn ttl_seconds(ttl: Duration, staleness: Duration) -> i64 {
     } else {
         -i64::try_from(staleness.as_secs()).unwrap_or(i64::MAX)
     }
+}
+
+/// Structured fields hold integers of fifteen digits (RFC 9651 §3.3.1).
+fn in_range(seconds: i64) -> i64 {
+    const MOST: i64 = 999_999_999_999_999;
+    seconds.clamp(-MOST, MOST)
+}
+
+/// A name as a token when it is one (RFC 9651 §3.3.4), else as a string.
+fn push_item(out: &mut String, name: &str) {
+    let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte);
+    let begins = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '*');
+    if begins && name.bytes().all(is_token_byte) {
+        out.push_str(name);
+    } else {
+        push_string(out, name);
+    }
+}
+
+/// A string (RFC 9651 §3.3.3): what it cannot hold becomes a question mark.
+fn push_string(out: &mut String, text: &str) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            ' '..='~' => out.push(c),
+            _ => out.push('?'),
+        }
+    }
+    out.push('"');
 }

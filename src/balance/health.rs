@@ -32,7 +32,67 @@ impl Tally {
     }
 
     /// Takes the result of one check.
-    pub fn record(&mut self, _ok: bool) -> Change {
-        unimplemented!()
+    pub fn record(&mut self, ok: bool) -> Change {
+        if ok == self.up {
+            self.run = 0;
+            return Change::None;
+        }
+        self.run += 1;
+        if self.run < if self.up { self.fall } else { self.rise } {
+            return Change::None;
+        }
+        self.run = 0;
+        self.up = ok;
+        if ok { Change::Up } else { Change::Down }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Results as they come (`+` a success, `-` a failure), and what each changes (`.` nothing, `D` down, `U` up).
+    fn changes(fall: u32, rise: u32, results: &str) -> String {
+        let mut tally = Tally::new(fall, rise);
+        results
+            .chars()
+            .map(|result| {
+                let before = tally.is_up();
+                let change = tally.record(result == '+');
+                assert_eq!(
+                    tally.is_up() != before,
+                    change != Change::None,
+                    "a change is told exactly when there is one"
+                );
+                match change {
+                    Change::None => '.',
+                    Change::Down => 'D',
+                    Change::Up => 'U',
+                }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn only_results_in_a_row_change_anything() {
+        for (fall, rise, results, expected, fact) in [
+            (3, 2, "++++", "....", "successes leave it up"),
+            (3, 2, "---", "..D", "`fall` failures in a row take it out"),
+            (3, 2, "--+--+--", "........", "a success between starts the count of failures anew"),
+            (3, 2, "--+---", ".....D", "and the full count is needed after it"),
+            (3, 2, "---++", "..D.U", "`rise` successes in a row bring it back"),
+            (3, 2, "---+-+-++", "..D.....U", "a failure between starts the count of successes anew"),
+            (3, 2, "------", "..D...", "it goes down once"),
+            (3, 2, "---++--", "..D.U..", "back, it takes `fall` failures again"),
+            (1, 1, "-+-+", "DUDU", "with 1 and 1 every turn counts"),
+            (0, 0, "-+", "DU", "0 counts as 1"),
+        ] {
+            assert_eq!(changes(fall, rise, results), expected, "{fact}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_begins_up() {
+        assert!(Tally::new(1, 1).is_up());
     }
 }

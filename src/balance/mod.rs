@@ -14,12 +14,14 @@ pub use pick::Picker;
 /// How an endpoint is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Method {
-    /// Each in turn; with weights, smoothly (nginx's: a a b a c a a rather than a a a a a b c), shares exact over a cycle.
+    /// Each in turn; with weights, smoothly (nginx's: a a b a c a a rather than a a a a a b c), shares exact over a cycle while all are up
+    /// and the weights, divided by their common divisor, add up to at most 4096; else within a few requests of exact.
     #[default]
     RoundRobin,
     /// The fewest requests in flight per weight; ties broken at random.
     LeastConn,
-    /// The client's address decides (/24 of IPv4, /64 of IPv6), by a ring: when an instance leaves only its share moves.
+    /// The client's address decides (/24 of IPv4, /64 of IPv6), by rendezvous hashing: when an instance leaves only its share moves, and
+    /// it is spread over all others; a ring would give most of it to a neighbour.
     IpHash,
     /// By chance, weighted.
     Random,

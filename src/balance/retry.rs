@@ -43,6 +43,110 @@ pub enum Verdict {
 
 /// Judges a failed attempt. A request that may have been acted on is never sent twice unless its method is idempotent (RFC 9110 §9.2.2); a
 /// timeout is never tried elsewhere, since the next instance would be hung the same way and the client wait twice.
-pub fn judge(_attempt: &Attempt<'_>) -> Verdict {
-    unimplemented!()
+///
+/// When several rules forbid another attempt, the reason given is the one that more attempts would not have changed.
+pub fn judge(attempt: &Attempt<'_>) -> Verdict {
+    let (why, sent) = match attempt.at {
+        FailedAt::Connect => ("connect", false),
+        FailedAt::ReusedConnection => ("reused-connection", true),
+        FailedAt::BeforeAnswer => ("before-answer", true),
+        FailedAt::Timeout => return Verdict::GiveUp("timeout"),
+        FailedAt::DuringAnswer => return Verdict::GiveUp("answer-begun"),
+    };
+    if sent && !is_idempotent(attempt.method) {
+        return Verdict::GiveUp("not-idempotent");
+    }
+    if !attempt.body_replayable {
+        return Verdict::GiveUp("body-spent");
+    }
+    if attempt.made >= attempt.allowed {
+        return Verdict::GiveUp("tries-spent");
+    }
+    Verdict::Again(why)
+}
+
+/// The methods RFC 9110 defines as idempotent (§9.2.1, §9.2.2), by name: of a method nobody here knows the harm of sending it twice is
+/// not known either.
+fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use FailedAt::{BeforeAnswer, Connect, DuringAnswer, ReusedConnection, Timeout};
+    use Verdict::{Again, GiveUp};
+
+    fn failed(method: &Method, at: FailedAt) -> Attempt<'_> {
+        Attempt { method, body_replayable: true, at, made: 1, allowed: 3 }
+    }
+
+    #[test]
+    fn what_was_not_sent_may_be_sent_elsewhere_whatever_the_method() {
+        for method in [Method::GET, Method::POST, Method::PATCH, Method::CONNECT, Method::PUT] {
+            assert_eq!(judge(&failed(&method, Connect)), Again("connect"), "{method}");
+        }
+    }
+
+    #[test]
+    fn an_idempotent_method_may_be_repeated_after_a_failure_before_the_answer() {
+        // RFC 9110 §9.2.2: PUT, DELETE and the safe methods (§9.2.1: GET, HEAD, OPTIONS, TRACE) are idempotent.
+        for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE]
+        {
+            assert_eq!(judge(&failed(&method, ReusedConnection)), Again("reused-connection"), "{method}");
+            assert_eq!(judge(&failed(&method, BeforeAnswer)), Again("before-answer"), "{method}");
+        }
+    }
+
+    #[test]
+    fn any_other_method_is_never_sent_twice() {
+        // RFC 9110 §9.2.2: "A proxy MUST NOT automatically retry non-idempotent requests."
+        let unknown = Method::from_bytes(b"MOVE").unwrap();
+        for method in [Method::POST, Method::PATCH, Method::CONNECT, unknown] {
+            for at in [ReusedConnection, BeforeAnswer] {
+                assert_eq!(judge(&failed(&method, at)), GiveUp("not-idempotent"), "{method} {at:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_timeout_and_a_begun_answer_end_it_for_every_method() {
+        for method in [Method::GET, Method::PUT, Method::POST] {
+            assert_eq!(judge(&failed(&method, Timeout)), GiveUp("timeout"), "{method}");
+            assert_eq!(judge(&failed(&method, DuringAnswer)), GiveUp("answer-begun"), "{method}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_gone_cannot_be_sent_again() {
+        for at in [Connect, ReusedConnection, BeforeAnswer] {
+            let attempt = Attempt { body_replayable: false, ..failed(&Method::PUT, at) };
+            assert_eq!(judge(&attempt), GiveUp("body-spent"), "{at:?}");
+        }
+    }
+
+    #[test]
+    fn attempts_end_at_the_number_allowed() {
+        for (made, allowed, verdict) in [
+            (1, 1, GiveUp("tries-spent")),
+            (1, 2, Again("connect")),
+            (2, 2, GiveUp("tries-spent")),
+            (2, 3, Again("connect")),
+            (4, 3, GiveUp("tries-spent")),
+        ] {
+            let attempt = Attempt { made, allowed, ..failed(&Method::GET, Connect) };
+            assert_eq!(judge(&attempt), verdict, "{made} of {allowed}");
+        }
+    }
+
+    #[test]
+    fn the_reason_is_the_one_that_more_attempts_would_not_have_changed() {
+        let spent = |method, at| Attempt { made: 3, body_replayable: false, ..failed(method, at) };
+        assert_eq!(judge(&spent(&Method::GET, Timeout)), GiveUp("timeout"));
+        assert_eq!(judge(&spent(&Method::POST, BeforeAnswer)), GiveUp("not-idempotent"));
+        assert_eq!(judge(&spent(&Method::POST, Connect)), GiveUp("body-spent"));
+    }
 }

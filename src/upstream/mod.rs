@@ -2,22 +2,60 @@
 //!
 //! Not here: choosing (that is `balance`), pingora.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::base::clock::Clock;
+use arc_swap::ArcSwap;
+use smallvec::SmallVec;
+
+use crate::balance::health::{Change, Tally};
+use crate::balance::pick::client_key;
+use crate::balance::{Candidate, Choice, Picker};
+use crate::base::clock::{Clock, MonoTime};
+use crate::base::dice::Dice;
+use crate::base::name::UpstreamName;
 use crate::observe::metrics::UpstreamMetrics;
 use crate::plan;
 
 pub mod discover;
 pub mod probe;
 
+thread_local! {
+    /// One source of chance per worker, so that workers do not queue up for a shared one.
+    static DICE: RefCell<Dice> = RefCell::new(Dice::from_entropy());
+}
+
 /// A running upstream.
-pub struct Group {}
+#[derive(Debug)]
+pub struct Group {
+    plan: plan::Upstream,
+    picker: Picker,
+    endpoints: Box<[Arc<Endpoint>]>,
+    clock: Arc<Clock>,
+}
 
 /// One running endpoint.
-#[derive(Debug)]
-pub struct Endpoint {}
+pub struct Endpoint {
+    index: usize,
+    name: String,
+    weight: u32,
+    in_flight: AtomicU32,
+    up: AtomicBool,
+    /// When `up` last changed, in nanoseconds of the process's steady clock.
+    since: AtomicU64,
+    /// `None`: nobody checks it. The lock is taken by checks alone, never by a request.
+    tally: Option<Mutex<Tally>>,
+    /// Never empty once `resolved`.
+    addrs: ArcSwap<Addresses>,
+    resolved: AtomicBool,
+    /// Counts the uses of `addrs`.
+    turn: AtomicUsize,
+    prefer_v6: AtomicBool,
+    report: Arc<dyn Report>,
+}
 
 /// A chosen endpoint. While it lives, the endpoint counts one request in flight: it is given back when dropped, on every way out.
 #[derive(Debug)]
@@ -30,20 +68,74 @@ pub struct Picked {
     pub endpoint: Arc<Endpoint>,
 }
 
-impl Group {
-    /// The upstream as planned; every endpoint begins up. Must be cheap: no DNS, no connections.
-    pub fn new(_plan: &plan::Upstream, _clock: Arc<Clock>, _metrics: UpstreamMetrics) -> Arc<Self> {
-        unimplemented!()
+/// The addresses of one endpoint, by family.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Addresses {
+    v4: Vec<SocketAddr>,
+    v6: Vec<SocketAddr>,
+}
+
+/// Who is told what happens to endpoints.
+trait Report: Send + Sync {
+    /// Requests in flight at endpoint `index` changed by `by`.
+    fn in_flight(&self, index: usize, by: i64);
+    /// Endpoint `index` may be used, or not.
+    fn up(&self, index: usize, up: bool);
+    /// A check of endpoint `index` ended.
+    fn checked(&self, index: usize, ok: bool);
+}
+
+impl Report for UpstreamMetrics {
+    fn in_flight(&self, index: usize, by: i64) {
+        self.in_flight(index, by);
     }
 
-    /// Chooses an endpoint that is not in `tried` for the client with this address.
-    pub fn pick(&self, _tried: &[usize], _client: std::net::IpAddr) -> Option<Picked> {
-        unimplemented!()
+    fn up(&self, index: usize, up: bool) {
+        self.up(index, up);
+    }
+
+    fn checked(&self, index: usize, ok: bool) {
+        self.checked(index, ok);
+    }
+}
+
+impl Group {
+    /// The upstream as planned; every endpoint begins up. Cheap: no DNS, no connections. An endpoint given by a name is not used until
+    /// [`probe::run`] has resolved it.
+    pub fn new(plan: &plan::Upstream, clock: Arc<Clock>, metrics: UpstreamMetrics) -> Arc<Self> {
+        Self::reporting_to(plan, clock, Arc::new(metrics))
+    }
+
+    fn reporting_to(plan: &plan::Upstream, clock: Arc<Clock>, report: Arc<dyn Report>) -> Arc<Self> {
+        let endpoints = plan.servers.iter().enumerate();
+        let endpoints = endpoints
+            .map(|(index, server)| {
+                Arc::new(Endpoint::new(index, server, plan.health.as_ref(), clock.mono(), &report))
+            })
+            .collect();
+        let identities: Vec<_> = plan.servers.iter().map(|s| (s.addr.clone(), s.weight)).collect();
+        let picker = Picker::new(plan.balance, &identities);
+        Arc::new(Self { plan: plan.clone(), picker, endpoints, clock })
+    }
+
+    /// Chooses an endpoint that is not in `tried` for the client with this address, and counts the request as in flight there. `None` when
+    /// every endpoint was tried, has weight 0 or has no address.
+    ///
+    /// Choosing and counting are two steps: two workers that choose in the same instant may see the same counts, and the least busy
+    /// endpoint then gets both. The next choice sees both.
+    pub fn pick(&self, tried: &[usize], client: IpAddr) -> Option<Picked> {
+        let candidates: SmallVec<[Candidate; 16]> = self.endpoints.iter().map(|e| e.as_candidate()).collect();
+        let index = DICE.with_borrow_mut(|dice| {
+            self.picker.pick(&mut Choice { candidates: &candidates, tried, client: client_key(client), dice })
+        })?;
+        let endpoint = self.endpoints.get(index)?;
+        let addr = endpoint.next_addr()?;
+        Some(Picked::new(endpoint, addr))
     }
 
     /// The endpoints, in the plan's order.
     pub fn endpoints(&self) -> &[Arc<Endpoint>] {
-        unimplemented!()
+        &self.endpoints
     }
 
     /// Its numbers.
@@ -53,32 +145,191 @@ impl Group {
 
     /// The plan it was made from.
     pub fn plan(&self) -> &plan::Upstream {
-        unimplemented!()
+        &self.plan
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &UpstreamName {
+        &self.plan.name
+    }
+
+    /// Takes the result of one health check of endpoint `index`. Changes nothing in a group without health checks.
+    pub fn record_check(&self, index: usize, ok: bool) -> Change {
+        self.endpoints
+            .get(index)
+            .map_or(Change::None, |endpoint| endpoint.record_check(ok, self.clock.mono()))
+    }
+
+    /// Gives endpoint `index` the addresses its name stands for now. Without any, those it had stay: a name server that answers nothing for
+    /// a moment must not take a running instance out.
+    ///
+    /// Says whether they are other than before.
+    pub fn set_addrs(&self, index: usize, addrs: &[SocketAddr]) -> bool {
+        self.endpoints.get(index).is_some_and(|endpoint| endpoint.set_addrs(addrs))
     }
 }
 
 impl Endpoint {
-    /// `host:port` as written in the plan.
-    pub fn name(&self) -> &str {
-        unimplemented!()
+    fn new(
+        index: usize,
+        server: &plan::Instance,
+        health: Option<&plan::Health>,
+        now: MonoTime,
+        report: &Arc<dyn Report>,
+    ) -> Self {
+        let endpoint = Self {
+            index,
+            name: server.addr.clone(),
+            weight: server.weight,
+            in_flight: AtomicU32::new(0),
+            up: AtomicBool::new(true),
+            since: AtomicU64::new(now.as_nanos()),
+            tally: health.map(|health| Mutex::new(Tally::new(health.fall, health.rise))),
+            addrs: ArcSwap::default(),
+            resolved: AtomicBool::new(false),
+            turn: AtomicUsize::new(0),
+            prefer_v6: AtomicBool::new(false),
+            report: Arc::clone(report),
+        };
+        let addr = discover::literal(&endpoint.name);
+        if !endpoint.set_addrs(addr.as_slice()) {
+            endpoint.report_up();
+        }
+        endpoint
     }
 
-    /// Whether health says it may be used.
+    /// The position in the plan.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// `host:port` as written in the plan.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether health says it may be used. An endpoint whose name does not resolve is not used even so.
     pub fn is_up(&self) -> bool {
-        unimplemented!()
+        self.up.load(Ordering::Relaxed)
+    }
+
+    /// When [`Endpoint::is_up`] last changed; the group's start, when it never did.
+    pub fn since(&self) -> MonoTime {
+        MonoTime::from_nanos(self.since.load(Ordering::Relaxed))
     }
 
     /// Requests in flight.
     pub fn in_flight(&self) -> u32 {
-        unimplemented!()
+        self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// The address to connect to; `None` while the name does not resolve.
+    /// The address to connect to next; `None` while the name does not resolve. Asking does not move on to the next one.
     pub fn addr(&self) -> Option<SocketAddr> {
-        unimplemented!()
+        self.addr_at(self.turn.load(Ordering::Relaxed))
+    }
+
+    /// No connection stood at `addr`. When the name has addresses of the other family too, those are used from now on, until one of them
+    /// fails: `localhost` stands for `127.0.0.1` and `::1`, and many a server listens on one of them only.
+    pub fn connect_failed(&self, addr: SocketAddr) {
+        self.prefer_v6.store(addr.is_ipv4(), Ordering::Relaxed);
+    }
+
+    /// The address to connect to now. A name with several addresses has them used in rotation, IPv4 before IPv6 when it has both.
+    fn next_addr(&self) -> Option<SocketAddr> {
+        self.addr_at(self.turn.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// An address of the family that `addr` is not of.
+    fn other_family(&self, addr: SocketAddr) -> Option<SocketAddr> {
+        let addrs = self.addrs.load();
+        if addr.is_ipv4() { addrs.v6.first() } else { addrs.v4.first() }.copied()
+    }
+
+    fn addr_at(&self, turn: usize) -> Option<SocketAddr> {
+        let addrs = self.addrs.load();
+        let addrs = addrs.family(self.prefer_v6.load(Ordering::Relaxed));
+        addrs.get(turn.checked_rem(addrs.len())?).copied()
+    }
+
+    fn as_candidate(&self) -> Candidate {
+        // Weight 0 rather than "down": failing open must not choose what has no address.
+        let weight = if self.resolved.load(Ordering::Acquire) { self.weight } else { 0 };
+        Candidate { weight, in_flight: self.in_flight(), up: self.is_up() }
+    }
+
+    fn record_check(&self, ok: bool, now: MonoTime) -> Change {
+        let Some(tally) = &self.tally else { return Change::None };
+        self.report.checked(self.index, ok);
+        let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let change = tally.record(ok);
+        if change != Change::None {
+            self.up.store(tally.is_up(), Ordering::Relaxed);
+            self.since.store(now.as_nanos(), Ordering::Relaxed);
+            self.report_up();
+        }
+        change
+    }
+
+    fn set_addrs(&self, addrs: &[SocketAddr]) -> bool {
+        let addrs = Addresses::new(addrs);
+        if addrs.is_empty() || addrs == **self.addrs.load() {
+            return false;
+        }
+        self.addrs.store(Arc::new(addrs));
+        self.resolved.store(true, Ordering::Release);
+        self.report_up();
+        true
+    }
+
+    fn report_up(&self) {
+        self.report.up(self.index, self.is_up() && self.resolved.load(Ordering::Acquire));
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("index", &self.index)
+            .field("name", &self.name)
+            .field("weight", &self.weight)
+            .field("in_flight", &self.in_flight())
+            .field("up", &self.is_up())
+            .field("addr", &self.addr())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Addresses {
+    /// In an order of their own: a name server that turns the list around at each answer has not moved the instance.
+    fn new(addrs: &[SocketAddr]) -> Self {
+        let mut addrs = addrs.to_vec();
+        addrs.sort_unstable();
+        addrs.dedup();
+        let (v4, v6) = addrs.into_iter().partition(SocketAddr::is_ipv4);
+        Self { v4, v6 }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+
+    fn family(&self, prefer_v6: bool) -> &[SocketAddr] {
+        let (first, second) = if prefer_v6 { (&self.v6, &self.v4) } else { (&self.v4, &self.v6) };
+        if first.is_empty() { second } else { first }
+    }
+}
+
+impl Picked {
+    fn new(endpoint: &Arc<Endpoint>, addr: SocketAddr) -> Self {
+        endpoint.in_flight.fetch_add(1, Ordering::Relaxed);
+        endpoint.report.in_flight(endpoint.index, 1);
+        Self { index: endpoint.index, addr, endpoint: Arc::clone(endpoint) }
     }
 }
 
 impl Drop for Picked {
-    fn drop(&mut self) {}
+    fn drop(&mut self) {
+        self.endpoint.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.endpoint.report.in_flight(self.endpoint.index, -1);
+    }
 }

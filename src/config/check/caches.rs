@@ -1,0 +1,76 @@
+//! Caches: lifetimes that mean something, keys put together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::name::CacheName;
+use crate::cache::{KeyRules, Rules, TtlMode};
+use crate::config::file::{CacheTable, File, KeyTable, time};
+use crate::config::problem::Problem;
+use crate::config::read::Reader;
+use crate::plan::Cache;
+
+/// All caches.
+pub fn all(file: &File, reader: &mut Reader<'_>) -> Option<Vec<Cache>> {
+    let caches = file.caches.value()?;
+    let all: Vec<Option<Cache>> =
+        caches.items.iter().map(|(_, name, table)| cache(name, table, reader)).collect();
+    if !caches.complete {
+        return None;
+    }
+    all.into_iter().collect()
+}
+
+fn cache(name: &str, table: &CacheTable, reader: &mut Reader<'_>) -> Option<Cache> {
+    mode_without_ttl(table, reader);
+    Some(Cache {
+        name: CacheName::from(name),
+        rules: Arc::new(rules(table)?),
+        memory: table.memory.value()?.0,
+        max_object: table.max_object.value()?.0,
+        wait_timeout: time(&table.wait_timeout)?,
+    })
+}
+
+fn mode_without_ttl(table: &CacheTable, reader: &mut Reader<'_>) {
+    let statuses = table.ttl_by_status.value().is_some_and(|by| by.0.items.is_empty() && by.0.complete);
+    let without = table.ttl.is_absent() && statuses;
+    if without && table.ttl_mode.value().is_some_and(|mode| *mode != TtlMode::Default) {
+        reader.report(
+            Problem::of(&table.ttl_mode.spot, "there is no ttl that it could apply to")
+                .help("add ttl = \"1h\" or another duration, or remove ttl_mode"),
+        );
+    }
+}
+
+fn rules(table: &CacheTable) -> Option<Rules> {
+    Some(Rules {
+        ttl: table.ttl.optional()?.map(|ttl| ttl.0),
+        ttl_mode: *table.ttl_mode.value()?,
+        ttl_by_status: ttl_by_status(table)?,
+        stale_while_revalidate: time(&table.stale_while_revalidate)?,
+        stale_if_error: time(&table.stale_if_error)?,
+        keep: time(&table.keep)?,
+        set_cookie: *table.set_cookie.value()?,
+        client_directives: *table.client_directives.value()?,
+        heuristic: *table.heuristic.value()?,
+        key: key(table.key.value()?)?,
+    })
+}
+
+/// The narrowest range comes first, so that the first that fits is the most particular.
+fn ttl_by_status(table: &CacheTable) -> Option<Vec<((u16, u16), Duration)>> {
+    let entries = table.ttl_by_status.value()?.0.all()?;
+    let mut entries: Vec<_> = entries.map(|(statuses, ttl)| (*statuses, ttl.0)).collect();
+    entries.sort_by_key(|((low, high), _)| (high - low, *low));
+    Some(entries)
+}
+
+fn key(table: &KeyTable) -> Option<KeyRules> {
+    Some(KeyRules {
+        query: table.query.value()?.clone(),
+        sort_query: *table.sort_query.value()?,
+        headers: table.headers.value()?.all()?.cloned().collect(),
+        cookies: table.cookies.value()?.all()?.map(|cookie| cookie.0.clone()).collect(),
+    })
+}

@@ -1,0 +1,98 @@
+//! Listeners: their limits, and addresses that cannot be had twice.
+
+use std::net::SocketAddr;
+
+use crate::base::name::ListenerName;
+use crate::config::file::{File, ListenTable, time};
+use crate::config::problem::{Problem, Spot};
+use crate::config::read::Reader;
+use crate::plan::{Admin, ClientLimits, Listener};
+
+/// The public listeners.
+pub fn public(file: &File, reader: &mut Reader<'_>) -> Option<Vec<Listener>> {
+    let listeners = file.listen.value()?;
+    if listeners.items.is_empty() && listeners.complete {
+        reader.report(
+            Problem::of(&file.listen.spot, "there is no listener")
+                .help("add a table [listen.web], or leave the whole of [listen] out"),
+        );
+        return None;
+    }
+    let all: Vec<Option<Listener>> =
+        listeners.items.iter().map(|(_, name, table)| listener(name, table)).collect();
+    collisions(file, reader);
+    if !listeners.complete {
+        return None;
+    }
+    all.into_iter().collect()
+}
+
+/// The operator's own listener.
+pub fn admin(file: &File, _reader: &mut Reader<'_>) -> Option<Admin> {
+    Some(Admin { addr: file.admin.value()?.addr.value()?.0 })
+}
+
+fn listener(name: &str, table: &ListenTable) -> Option<Listener> {
+    Some(Listener {
+        name: ListenerName::from(name),
+        addr: table.addr.value()?.0,
+        limits: ClientLimits {
+            header_timeout: time(&table.header_timeout)?,
+            idle_timeout: time(&table.idle_timeout)?,
+            read_timeout: time(&table.read_timeout)?,
+            write_timeout: time(&table.write_timeout)?,
+            keepalive_requests: table.keepalive_requests.value()?.as_u32(),
+            max_header_size: table.max_header_size.value()?.0,
+            max_header_fields: table.max_header_fields.value()?.as_usize(),
+            max_body_size: table.max_body_size.value()?.0,
+        },
+    })
+}
+
+/// Reports every listener, the operator's own included, whose address an earlier one has taken.
+fn collisions(file: &File, reader: &mut Reader<'_>) {
+    let mut taken: Vec<(SocketAddr, &Spot)> = Vec::new();
+    let public = file.listen.value().into_iter().flat_map(|listeners| &listeners.items);
+    let public = public.filter_map(|(_, _, table)| Some((table.addr.value()?.0, &table.addr.spot)));
+    let admin = file.admin.value().and_then(|admin| Some((admin.addr.value()?.0?, &admin.addr.spot)));
+    for (addr, spot) in public.chain(admin) {
+        match taken.iter().find(|(other, _)| collide(addr, *other)) {
+            Some((other, other_spot)) => reader.report(
+                Problem::of(spot, format!("{addr} is already taken by {} ({other})", other_spot.path))
+                    .also(other_spot, "taken here")
+                    .help("give each listener a port of its own"),
+            ),
+            None => taken.push((addr, spot)),
+        }
+    }
+}
+
+/// Port 0 is any free port and collides with none. An unspecified address takes all addresses; `[::]` takes those of IPv4, too.
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let takes_all = |one: SocketAddr, other: SocketAddr| {
+        one.ip().is_unspecified() && (one.is_ipv6() || other.is_ipv4())
+    };
+    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || takes_all(a, b) || takes_all(b, a))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_collide_when_one_takes_what_the_other_needs() {
+        for (a, b, expected) in [
+            ("127.0.0.1:80", "127.0.0.1:80", true),
+            ("127.0.0.1:80", "127.0.0.1:81", false),
+            ("127.0.0.1:80", "127.0.0.2:80", false),
+            ("0.0.0.0:80", "127.0.0.1:80", true),
+            ("0.0.0.0:80", "[::1]:80", false),
+            ("[::]:80", "127.0.0.1:80", true),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+        ] {
+            let (x, y) = (a.parse().unwrap(), b.parse().unwrap());
+            assert_eq!(collide(x, y), expected, "{a} {b}");
+            assert_eq!(collide(y, x), expected, "{b} {a}");
+        }
+    }
+}

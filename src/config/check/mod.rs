@@ -1,0 +1,111 @@
+//! What no single value shows: names that nobody defined, addresses that collide, routes that no request can reach.
+//!
+//! Every function answers `None` when a part is wrong, after its problem has been reported, and goes on with the others.
+
+mod caches;
+mod listeners;
+mod routes;
+mod upstreams;
+
+use super::file::{File, LogTable, RedisTable, ServerTable, time};
+use super::kind::{Named, Threads};
+use super::problem::{Problem, Spot};
+use super::read::Reader;
+use super::suggest::nearest;
+use crate::guard::client::TrustedProxies;
+use crate::plan::{Log, Plan, Redis, Server};
+
+/// The plan of a file; `None` when something in it is wrong.
+pub fn plan(file: &File, reader: &mut Reader<'_>) -> Option<Plan> {
+    let server = file.server.value().and_then(server);
+    let listeners = listeners::public(file, reader);
+    let admin = listeners::admin(file, reader);
+    let log = file.log.value().and_then(log);
+    let redis = file.redis.value().and_then(redis);
+    let upstreams = upstreams::all(file, reader);
+    let caches = caches::all(file, reader);
+    let routes = routes::all(file, reader);
+    let (routes, table) = routes?;
+    Some(Plan {
+        server: server?,
+        listeners: listeners?,
+        admin: admin?,
+        log: log?,
+        redis: redis?,
+        upstreams: upstreams?,
+        caches: caches?,
+        routes,
+        table,
+    })
+}
+
+fn server(table: &ServerTable) -> Option<Server> {
+    let threads = match *table.threads.value()? {
+        Threads::Fixed(count) => count,
+        // Where the number of cores cannot be told, one thread serves.
+        Threads::Auto => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let trusted = table.trusted_proxies.value()?.all()?.map(|network| network.0).collect();
+    Some(Server {
+        threads,
+        drain_delay: time(&table.drain_delay)?,
+        drain_timeout: time(&table.drain_timeout)?,
+        trusted_proxies: TrustedProxies(trusted),
+        name: table.name.value()?.0.clone(),
+    })
+}
+
+fn log(table: &LogTable) -> Option<Log> {
+    Some(Log {
+        level: table.level.value()?.0.clone(),
+        format: *table.format.value()?,
+        access: table.access.value()?.clone(),
+    })
+}
+
+/// `Some(None)`: no Redis was asked for.
+fn redis(table: &RedisTable) -> Option<Option<Redis>> {
+    let (url, timeout, prefix) = (table.url.value()?, time(&table.timeout)?, table.prefix.value()?);
+    Some(url.0.clone().map(|url| Redis { url, timeout, prefix: prefix.0.clone() }))
+}
+
+/// What a name may stand for.
+struct Kind {
+    /// The table they stand in.
+    table: &'static str,
+    /// One of them, with its article.
+    one: &'static str,
+}
+
+const UPSTREAMS: Kind = Kind { table: "upstreams", one: "an upstream" };
+const CACHES: Kind = Kind { table: "caches", one: "a cache" };
+
+/// The position of a name among the tables of its kind.
+fn resolve<T>(
+    name: &str,
+    spot: &Spot,
+    among: &Named<T>,
+    kind: &Kind,
+    reader: &mut Reader<'_>,
+) -> Option<usize> {
+    if let Some(position) = among.position(name) {
+        return Some(position);
+    }
+    if !among.complete {
+        // It may be one of those that could not be read.
+        return None;
+    }
+    let table = kind.table;
+    let defined: Vec<_> = among.names().collect();
+    let help = match nearest(name, defined.iter().copied()) {
+        _ if defined.is_empty() => format!("add a table [{table}.{name}]"),
+        Some(near) => format!("did you mean \"{near}\"? defined {table}: {}", defined.join(", ")),
+        None => format!("defined {table}: {}", defined.join(", ")),
+    };
+    reader.report(
+        Problem::of(spot, format!("names {} that does not exist", kind.one))
+            .label(format!("no [{table}.{name}] in this file"))
+            .help(help),
+    );
+    None
+}

@@ -1,0 +1,132 @@
+//! Upstreams: instances that can be used, health checks that ask something.
+
+use crate::base::name::UpstreamName;
+use crate::config::file::{File, HealthTable, Server, UpstreamTable, time};
+use crate::config::kind::{CheckType, List, OrOff};
+use crate::config::problem::{Problem, Spot};
+use crate::config::read::{Reader, Set};
+use crate::plan::{Health, HealthCheck, Instance, Upstream, UpstreamTimeouts};
+
+/// All upstreams.
+pub fn all(file: &File, reader: &mut Reader<'_>) -> Option<Vec<Upstream>> {
+    let upstreams = file.upstreams.value()?;
+    let all: Vec<Option<Upstream>> =
+        upstreams.items.iter().map(|(_, name, table)| upstream(name, table, reader)).collect();
+    if !upstreams.complete {
+        return None;
+    }
+    all.into_iter().collect()
+}
+
+fn upstream(name: &str, table: &UpstreamTable, reader: &mut Reader<'_>) -> Option<Upstream> {
+    let servers = servers(&table.servers, reader);
+    let health = match table.health.value() {
+        Some(OrOff::On(health)) => self::health(health, &table.health.spot, reader).map(Some),
+        Some(OrOff::Off) => Some(None),
+        None => None,
+    };
+    Some(Upstream {
+        name: UpstreamName::from(name),
+        servers: servers?,
+        balance: *table.balance.value()?,
+        health: health?,
+        timeouts: UpstreamTimeouts {
+            connect: time(&table.connect_timeout)?,
+            read: time(&table.read_timeout)?,
+            write: time(&table.write_timeout)?,
+            idle: time(&table.idle_timeout)?,
+        },
+        tries: table.tries.value()?.as_u32(),
+        host: table.host.value()?.clone(),
+    })
+}
+
+fn servers(set: &Set<List<Server>>, reader: &mut Reader<'_>) -> Option<Vec<Instance>> {
+    let list = set.value()?;
+    if list.items.is_empty() && list.complete {
+        reader.report(
+            Problem::of(&set.spot, "there is no instance")
+                .help("name at least one, like [\"127.0.0.1:8001\"]"),
+        );
+        return None;
+    }
+    duplicates(list, reader);
+    let instances: Option<Vec<Instance>> = list.items.iter().map(|(_, server)| instance(server)).collect();
+    let instances = instances.filter(|_| list.complete)?;
+    if instances.iter().all(|instance| instance.weight == 0) {
+        reader.report(
+            Problem::of(&set.spot, "every weight is 0, so no instance takes a request")
+                .help("give at least one instance a weight of 1 or more"),
+        );
+        return None;
+    }
+    Some(instances)
+}
+
+fn instance(server: &Server) -> Option<Instance> {
+    Some(Instance { addr: server.0.addr.value()?.0.clone(), weight: server.0.weight.value()?.as_u32() })
+}
+
+/// Host names are compared without regard to case (RFC 9110 §4.2.3).
+fn duplicates(list: &List<Server>, reader: &mut Reader<'_>) {
+    let mut seen: Vec<(String, &Spot)> = Vec::new();
+    for (_, Server(entry)) in &list.items {
+        let Some(addr) = entry.addr.value() else { continue };
+        let key = addr.0.to_ascii_lowercase();
+        match seen.iter().find(|(other, _)| *other == key) {
+            Some((_, first)) => reader.report(
+                Problem::of(&entry.addr.spot, format!("{} is named twice", addr.0))
+                    .also(first, "first here")
+                    .help("for a larger share write a weight: { addr = \"…\", weight = 2 }"),
+            ),
+            None => seen.push((key, &entry.addr.spot)),
+        }
+    }
+}
+
+fn health(table: &HealthTable, spot: &Spot, reader: &mut Reader<'_>) -> Option<Health> {
+    let check = match table.r#type.value()? {
+        CheckType::Http => http_check(table, spot, reader),
+        CheckType::Tcp => tcp_check(table, reader),
+    };
+    Some(Health {
+        check: check?,
+        every: time(&table.every)?,
+        timeout: time(&table.timeout)?,
+        fall: table.fall.value()?.as_u32(),
+        rise: table.rise.value()?.as_u32(),
+    })
+}
+
+fn http_check(table: &HealthTable, spot: &Spot, reader: &mut Reader<'_>) -> Option<HealthCheck> {
+    if table.path.is_absent() {
+        reader.report(
+            Problem::of(spot, "`path` is missing")
+                .help("write what to ask for, like path = \"/ready\", or type = \"tcp\" to ask for nothing"),
+        );
+    }
+    let expect = table.expect.value()?.0.all()?;
+    Some(HealthCheck::Http {
+        path: table.path.value()?.0.clone(),
+        host: table.host.optional()?.map(|host| host.0.clone()),
+        expect: expect.map(|statuses| (statuses.0, statuses.1)).collect(),
+    })
+}
+
+/// A TCP check asks nothing: what describes a question would be ignored, and is a mistake.
+fn tcp_check(table: &HealthTable, reader: &mut Reader<'_>) -> Option<HealthCheck> {
+    let questions = [
+        (table.path.written, &table.path.spot),
+        (table.host.written, &table.host.spot),
+        (table.expect.written, &table.expect.spot),
+    ];
+    let mut asks = false;
+    for (_, spot) in questions.into_iter().filter(|(written, _)| *written) {
+        asks = true;
+        reader.report(
+            Problem::of(spot, "a check of type \"tcp\" sends no request")
+                .help("remove it, or write type = \"http\""),
+        );
+    }
+    (!asks).then_some(HealthCheck::Tcp)
+}

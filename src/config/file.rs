@@ -1,0 +1,322 @@
+//! The file as it is written: every key with its meaning, its default and another right value.
+//!
+//! The comments below are the operator's manual: the reference, the schema and `vanne config reference` are made of them.
+
+use std::time::Duration;
+
+use http::HeaderName;
+use serde_json::{Value as Json, json};
+use toml::de::DeValue;
+
+use super::kind::{
+    Address, AdminAddress, AnySize, AnyTime, ByStatus, CheckType, CookieName, Count, HostName, HostPort, Label,
+    Level, List, Named, Network, OneOrMany, OrOff, Path, Prefix, Pseudonym, RedisUrl, Size, Statuses, Text,
+    Threads, Timeout,
+};
+use super::read::{Fallback, Node, Reader, Section, Set, Setting, Shape, State, table};
+use super::reference::section_schema;
+use crate::balance::Method as Balance;
+use crate::cache::{ClientDirectives, QueryRule, SetCookie, TtlMode};
+use crate::forward::HostRule;
+use crate::plan::{AccessLog, LogFormat};
+
+table! {
+    /// Durations and sizes are texts with units: "50ms", "30s", "1h 30m"; "64KiB", "256MiB".
+    /// In every text, ${NAME} and ${NAME:-default} take an environment variable, and $$ is a dollar sign.
+    /// For the keys that flags and environment variables set, too, a flag comes first, then the variable, then this file.
+    File {
+        /// The process as a whole.
+        server: ServerTable = {}, or {};
+        /// Public listeners by name. Without any, one named `web` listens on 0.0.0.0:8080.
+        listen: Named<ListenTable> = { web = {} }, or { web = {} };
+        /// The operator's own listener: /metrics, /healthz, /readyz. Keep it away from the public.
+        admin: AdminTable = {}, or {};
+        /// Logs: the program's own messages and the access log.
+        log: LogTable = {}, or {};
+        /// The store that all gateways share.
+        redis: RedisTable = {}, or {};
+        /// Groups of interchangeable API instances, by name.
+        upstreams: Named<UpstreamTable> = {}, or { api = { servers = ["127.0.0.1:8001"] } };
+        /// Cache policies by name; a route names the one it uses.
+        caches: Named<CacheTable> = {}, or { api = {} };
+        /// Which requests go where. The most particular match wins, whatever the order here: an exact host before a wildcard before
+        /// any, an exact path before one with parameters before a prefix, a route with methods before one without.
+        routes: List<RouteTable> = [], or [{ upstream = "api" }];
+    }
+}
+
+table! {
+    /// The process as a whole.
+    ServerTable {
+        /// Worker threads: a number from 1 to 1024, or "auto" for as many as there are cores.
+        threads: Threads = "auto", or 7;
+        /// After SIGTERM: how long to go on accepting while /readyz already answers 503, so that a balancer before us looks away first.
+        drain_delay: AnyTime = "0s", or "5s";
+        /// After that: how long requests in flight may take before they are cut.
+        drain_timeout: AnyTime = "30s", or "1m";
+        /// The networks or addresses of proxies before us whose X-Forwarded-* fields are believed.
+        trusted_proxies: List<Network> = [], or ["10.0.0.0/8", "192.0.2.7"];
+        /// Our name in `Via` and `Cache-Status`.
+        name: Pseudonym = "vanne", or "edge-1";
+    }
+}
+
+table! {
+    /// A public address and what its clients may do.
+    ListenTable {
+        /// Where to listen: an IP address and a port; ":8080" is all IPv4 addresses. LISTEN or --listen set it for the only listener,
+        /// or for the one named `web`.
+        addr: Address = "0.0.0.0:8080", or "127.0.0.1:8081";
+        /// The whole request head must have come this long after its first byte.
+        header_timeout: Timeout = "10s", or "5s";
+        /// How long a kept-alive connection may wait for its next request.
+        idle_timeout: Timeout = "75s", or "20s";
+        /// How long a read of the request body may wait.
+        read_timeout: Timeout = "30s", or "20s";
+        /// How long a write of the response may wait.
+        write_timeout: Timeout = "30s", or "20s";
+        /// Requests served on one connection before it is closed.
+        keepalive_requests: Count<1, 1_000_000_000> = 1000, or 100;
+        /// The largest request head, request line and all fields together.
+        max_header_size: Size<1024, 1_048_576> = "32KiB", or "16KiB";
+        /// The most header fields a request may have.
+        max_header_fields: Count<1, 256> = 100, or 50;
+        /// The largest request body; "0B" is no limit. A route may say otherwise.
+        max_body_size: AnySize = "10MiB", or "1MiB";
+    }
+}
+
+table! {
+    /// The operator's own listener: /metrics, /healthz, /readyz. Keep it away from the public.
+    AdminTable {
+        /// Where to listen, or "off".
+        addr: AdminAddress = "127.0.0.1:9180", or "off";
+    }
+}
+
+table! {
+    /// Logs: the program's own messages and the access log.
+    LogTable {
+        /// The least severe messages written: error, warn, info, debug or trace; by part of the program: "warn,vanne=debug".
+        /// LOG_LEVEL, RUST_LOG or --log-level set it, too.
+        level: Level = "info", or "debug";
+        /// How they look: "text" or "json". LOG_FORMAT or --log-format set it, too.
+        format: LogFormat = "text", or "json";
+        /// Where the access log goes, one JSON object per request: "stdout", "off", or a path.
+        access: AccessLog = "stdout", or "off";
+    }
+}
+
+table! {
+    /// The store that all gateways share.
+    RedisTable {
+        /// redis://[user[:password]@]host[:port][/database] or redis+unix:///path; empty for none: the memory tier alone.
+        /// REDIS_URL or --redis-url set it, too.
+        url: RedisUrl = "", or "redis://127.0.0.1:6379";
+        /// The budget of one operation; past it the answer counts as not stored and the instances are asked.
+        timeout: Timeout = "50ms", or "80ms";
+        /// What every key begins with. Gateways with the same prefix share their answers.
+        prefix: Prefix = "vanne", or "staging";
+    }
+}
+
+table! {
+    /// A group of interchangeable API instances.
+    UpstreamTable {
+        /// The instances: "host:port", or { addr = "host:port", weight = 2 } for a larger share; weight 0 takes no new requests.
+        servers: List<Server> = required, or ["127.0.0.1:8001", { addr = "127.0.0.1:8002", weight = 2 }];
+        /// How one is chosen: "round_robin", "least_conn", "ip_hash" or "random", all by weight.
+        balance: Balance = "round_robin", or "least_conn";
+        /// Ask the instances whether they are well. "off": only what happens to requests tells.
+        health: OrOff<HealthTable> = "off", or { path = "/ready" };
+        /// How long until a connection stands.
+        connect_timeout: Timeout = "2s", or "1s";
+        /// How long to wait between two reads of an answer.
+        read_timeout: Timeout = "60s", or "5m";
+        /// How long to wait between two writes of a request.
+        write_timeout: Timeout = "30s", or "10s";
+        /// How long an unused connection is kept. Keep it below the instances' own limit (uvicorn closes after 5 s), or a request may be
+        /// sent into a connection that is just being closed.
+        idle_timeout: Timeout = "4s", or "30s";
+        /// How often a request may be tried, the first time included; each time on another instance while there is one.
+        tries: Count<1, 100> = 3, or 2;
+        /// What the instances see as Host: "client" (what the client asked for), "instance" (the instance's address), or a name.
+        host: HostRule = "client", or "api.internal";
+    }
+}
+
+table! {
+    /// One instance and its share.
+    ServerEntry {
+        /// Its address: "host:port".
+        addr: HostPort = required, or "127.0.0.1:8002";
+        /// Its share; 0 takes no new requests.
+        weight: Count<0, 1000> = 1, or 2;
+    }
+}
+
+table! {
+    /// A check that every instance is asked regularly.
+    HealthTable {
+        /// "http": a GET of `path` is answered as expected; "tcp": a connection is accepted.
+        r#type: CheckType = "http", or "tcp";
+        /// What an HTTP check asks for.
+        path: Path = absent, or "/ready";
+        /// The Host an HTTP check sends; not written: the instance's address.
+        host: HostName = absent, or "api.internal";
+        /// The time between two checks of an instance, give or take 10 %.
+        every: Timeout = "2s", or "10s";
+        /// The budget of a whole check.
+        timeout: Timeout = "1s", or "500ms";
+        /// Failures in a row that take an instance out.
+        fall: Count<1, 1000> = 3, or 5;
+        /// Successes in a row that bring it back.
+        rise: Count<1, 1000> = 2, or 1;
+        /// The statuses that count as success of an HTTP check: one, a range, or a list of both.
+        expect: OneOrMany<Statuses<100, 599>> = "200-399", or [200, "204-299"];
+    }
+}
+
+table! {
+    /// A cache policy.
+    CacheTable {
+        /// How long an answer is fresh; `ttl_mode` says next to what. Not written: what the origin says. CACHE_TTL or --cache-ttl set it
+        /// for every cache.
+        ttl: AnyTime = absent, or "1h";
+        /// What `ttl` means: "default" (when the origin says nothing), "override" (whatever the origin says), "cap" (at most).
+        ttl_mode: TtlMode = "default", or "cap";
+        /// Like `ttl` for some statuses, which may then be stored, too: { "404" = "10s", "500-599" = "1s" }. The narrowest range counts.
+        ttl_by_status: ByStatus<AnyTime> = {}, or { "404" = "10s", "500-599" = "1s" };
+        /// The share of the memory tier that this cache may fill.
+        memory: Size<65_536, { u64::MAX }> = "256MiB", or "64MiB";
+        /// Larger answers are passed on and not stored.
+        max_object: Size<1, { u64::MAX }> = "8MiB", or "1MiB";
+        /// For this long past freshness, serve the old answer at once and fetch a new one meanwhile, unless the origin says otherwise.
+        stale_while_revalidate: AnyTime = "0s", or "10m";
+        /// For this long past freshness, serve the old answer when the instances fail, unless the origin says otherwise.
+        stale_if_error: AnyTime = "0s", or "1d";
+        /// For this long past freshness, keep an answer that can be validated instead of fetched.
+        keep: AnyTime = "1h", or "10m";
+        /// What Set-Cookie in an answer means: "refuse" (not stored), "strip" (stored without), "store" (stored with, and so sent to others).
+        set_cookie: SetCookie = "refuse", or "strip";
+        /// Whether a client's no-cache, max-age and their like count: "honour" or "ignore".
+        client_directives: ClientDirectives = "honour", or "ignore";
+        /// Whether freshness may be guessed from Last-Modified when the origin says nothing.
+        heuristic: bool = true, or false;
+        /// How long a request waits for another's fetch of the same answer before it fetches for itself.
+        wait_timeout: AnyTime = "10s", or "2s";
+        /// What tells two answers apart, beside scheme, host, port and path.
+        key: KeyTable = {}, or {};
+    }
+}
+
+table! {
+    /// What tells two answers apart, beside scheme, host, port and path.
+    KeyTable {
+        /// Which query parameters count: "all", "none", { only = ["page"] } or { except = ["utm_source"] }.
+        query: QueryRule = "all", or { except = ["utm_source"] };
+        /// Whether ?a=1&b=2 and ?b=2&a=1 are the same.
+        sort_query: bool = false, or true;
+        /// Request fields that count.
+        headers: List<HeaderName> = [], or ["X-Tenant"];
+        /// Cookies that count.
+        cookies: List<CookieName> = [], or ["locale"];
+    }
+}
+
+table! {
+    /// Which requests go where: to an `upstream`, or answered with `respond`.
+    RouteTable {
+        /// Its name in metrics and logs; not written: made from the match.
+        name: Label = absent, or "everything";
+        /// Which requests it takes.
+        r#match: MatchTable = {}, or {};
+        /// The upstream that answers.
+        upstream: Text = absent, or "api";
+        /// The cache before it.
+        cache: Text = absent, or "api";
+        /// A prefix to remove from the path: with "/api", /api/users is sent on as /users.
+        strip_prefix: Path = absent, or "/api";
+        /// A prefix to replace in the path.
+        replace_prefix: ReplaceTable = absent, or { from = "/v1", to = "/api/v1" };
+        /// The largest request body; "0B" is no limit. Not written: the listener's.
+        max_body_size: AnySize = absent, or "100MiB";
+        /// An answer that the gateway gives itself, in place of an upstream.
+        respond: RespondTable = absent, or { status = 404 };
+    }
+}
+
+table! {
+    /// Which requests a route takes; all that is written must fit.
+    MatchTable {
+        /// Host names, one or several: "api.example.com", "*.example.com". Empty: any.
+        host: OneOrMany<Text> = [], or ["api.example.com", "*.example.org"];
+        /// A path: exact ("/query"), with parameters ("/users/{id}"), or a prefix ("/assets/*").
+        path: Text = "/*", or "/api/*";
+        /// Methods, one or several. Empty: any.
+        method: OneOrMany<Text> = [], or ["GET", "POST"];
+    }
+}
+
+table! {
+    /// A prefix to replace in the path.
+    ReplaceTable {
+        /// What is removed.
+        from: Path = required, or "/v1";
+        /// What comes in its place.
+        to: Path = required, or "/api/v1";
+    }
+}
+
+table! {
+    /// An answer that the gateway gives itself.
+    RespondTable {
+        /// Its status.
+        status: Count<200, 599> = 200, or 404;
+        /// Its content, sent as plain text.
+        body: Text = "", or "Nothing here.";
+    }
+}
+
+/// An instance: its address alone, or a table.
+#[derive(Debug, Clone)]
+pub struct Server(pub ServerEntry);
+
+impl Setting for Server {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        match node.value {
+            DeValue::String(_) => {
+                let addr = HostPort::read(node, reader)?;
+                let spot = node.spot.clone();
+                Some(Self(ServerEntry {
+                    weight: Set::unwritten("weight", Fallback::Value("1"), &spot, reader),
+                    addr: Set { state: State::Is(addr), spot, written: true },
+                }))
+            }
+            DeValue::Table(_) => ServerEntry::read(node, reader).map(Self),
+            _ => {
+                let example = "\"127.0.0.1:8001\" or { addr = \"127.0.0.1:8001\", weight = 2 }";
+                reader.mismatch(node, "the address of an instance", example);
+                None
+            }
+        }
+    }
+
+    fn schema() -> Json {
+        json!({ "anyOf": [HostPort::schema(), section_schema(&ServerEntry::section())] })
+    }
+
+    fn shape() -> Shape {
+        Shape::Value
+    }
+}
+
+/// The keys of the whole file.
+pub fn root() -> Section {
+    File::section()
+}
+
+/// The duration of a key.
+pub fn time<const MIN: u64>(set: &Set<super::kind::Time<MIN>>) -> Option<Duration> {
+    set.value().map(|time| time.0)
+}

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use super::policy::LifetimeSource;
 use super::vary::Variant;
 use crate::base::clock::WallTime;
 
@@ -25,7 +26,7 @@ pub struct Record {
     /// The freshness lifetime, from the moment its age was zero.
     pub lifetime: Duration,
     /// Where the lifetime comes from.
-    pub source: super::policy::LifetimeSource,
+    pub source: LifetimeSource,
     /// What must happen before reuse.
     pub reuse: ReuseRule,
     /// Serve stale while fetching anew, for this long past freshness.
@@ -111,15 +112,508 @@ impl Record {
     }
 }
 
+/// What every stored form begins with: a magic word and the version of the layout.
+const PREAMBLE: [u8; 5] = *b"VNNE\x01";
+/// Where the content begins: after the preamble and its checksum.
+const HEAD: usize = PREAMBLE.len() + 8;
+
+const ANSWER: u8 = 1;
+const VARIANTS: u8 = 2;
+
+/// The bytes of a stored [`Variants`] that stand before its checksum, and where its content begins: two forms with the same
+/// bytes in `..VARIANTS_SUM.start` and in `VARIANTS_SUM.end..len - 8` name the same fields under the same key, whatever their generations.
+pub const VARIANTS_SUM: std::ops::Range<usize> = PREAMBLE.len()..HEAD;
+
 /// Writes the stored form: magic, version, checksum over everything that follows, then the content.
-pub fn encode(_stored: &Stored) -> Vec<u8> {
-    unimplemented!()
+pub fn encode(stored: &Stored) -> Vec<u8> {
+    match stored {
+        Stored::Answer(record, body) => encode_answer(record, std::slice::from_ref(body)),
+        Stored::Variants(variants) => encode_variants(variants),
+    }
+}
+
+/// Writes the stored form of an answer whose content lies in pieces, copying each once. Like [`encode`] of the whole.
+pub fn encode_answer(record: &Record, body: &[Bytes]) -> Vec<u8> {
+    let length = body.iter().map(Bytes::len).sum();
+    let mut out = Writer::begin(ANSWER, length);
+    out.bytes(&record.key);
+    out.raw(&record.status.as_u16().to_le_bytes());
+    out.number(record.received.as_millis());
+    for time in [
+        record.initial_age,
+        record.lifetime,
+        record.stale_while_revalidate,
+        record.stale_if_error,
+        record.keep,
+    ] {
+        out.duration(time);
+    }
+    out.raw(&[source_code(record.source), reuse_bits(record.reuse)]);
+    out.names(&record.vary);
+    out.variant(&record.variant);
+    out.length(record.fields.len());
+    for (name, value) in &record.fields {
+        out.bytes(name.as_str().as_bytes());
+        out.bytes(value.as_bytes());
+    }
+    out.number(length as u64);
+    for piece in body {
+        out.raw(piece);
+    }
+    out.finish()
 }
 
 /// Reads the stored form. Never panics, whatever the bytes; the body shares them.
 ///
 /// # Errors
 /// When the bytes are not exactly what [`encode`] wrote.
-pub fn decode(_bytes: Bytes) -> Result<Stored, Damage> {
-    unimplemented!()
+pub fn decode(bytes: Bytes) -> Result<Stored, Damage> {
+    if bytes.len() < HEAD {
+        return Err(if bytes.starts_with(&PREAMBLE) { Damage::Length } else { Damage::Format });
+    }
+    if !bytes.starts_with(&PREAMBLE) {
+        return Err(Damage::Format);
+    }
+    let mut reader = Reader { bytes: bytes.slice(PREAMBLE.len()..) };
+    let sum = reader.number()?;
+    // The checksum comes first: whatever damage did to the content is told as damage, never read as something else.
+    if sum != xxhash_rust::xxh3::xxh3_64(&reader.bytes) {
+        return Err(Damage::Checksum);
+    }
+    match reader.byte()? {
+        ANSWER => reader.answer(),
+        VARIANTS => reader.variants(),
+        _ => Err(Damage::Content),
+    }
+}
+
+/// The generation stands last and has a fixed length, so that forms which differ only in it can be compared without reading them
+/// ([`VARIANTS_SUM`]).
+fn encode_variants(variants: &Variants) -> Vec<u8> {
+    let mut out = Writer::begin(VARIANTS, 0);
+    out.bytes(&variants.key);
+    out.names(&variants.names);
+    out.number(variants.generation);
+    out.finish()
+}
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn begin(kind: u8, body: usize) -> Self {
+        let mut out = Vec::with_capacity(body.saturating_add(1024));
+        out.extend_from_slice(&PREAMBLE);
+        out.extend_from_slice(&[0; 8]);
+        out.push(kind);
+        Self(out)
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        let sum = xxhash_rust::xxh3::xxh3_64(&self.0[HEAD..]);
+        self.0[PREAMBLE.len()..HEAD].copy_from_slice(&sum.to_le_bytes());
+        self.0
+    }
+
+    fn raw(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn number(&mut self, number: u64) {
+        self.raw(&number.to_le_bytes());
+    }
+
+    /// Lengths of parts other than the body. A head of 4 GiB does not exist: the listener and the origin's parser refuse it long
+    /// before; one that did would be cut here and refused as damage on reading.
+    fn length(&mut self, length: usize) {
+        self.raw(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.length(bytes.len());
+        self.raw(bytes);
+    }
+
+    fn duration(&mut self, time: Duration) {
+        self.number(time.as_secs());
+        self.raw(&time.subsec_nanos().to_le_bytes());
+    }
+
+    fn names(&mut self, names: &[HeaderName]) {
+        self.length(names.len());
+        for name in names {
+            self.bytes(name.as_str().as_bytes());
+        }
+    }
+
+    fn variant(&mut self, variant: &Variant) {
+        self.length(variant.0.len());
+        for value in &variant.0 {
+            match value {
+                None => self.raw(&[0]),
+                Some(value) => {
+                    self.raw(&[1]);
+                    self.bytes(value);
+                }
+            }
+        }
+    }
+}
+
+/// Takes parts off the front; every length is checked against what is left before anything is taken or allocated.
+struct Reader {
+    bytes: Bytes,
+}
+
+impl Reader {
+    fn answer(mut self) -> Result<Stored, Damage> {
+        let record = Record {
+            key: Arc::from(&self.bytes()?[..]),
+            status: StatusCode::from_u16(u16::from_le_bytes(self.array()?)).map_err(|_| Damage::Content)?,
+            received: WallTime::from_millis(self.number()?),
+            initial_age: self.duration()?,
+            lifetime: self.duration()?,
+            stale_while_revalidate: self.duration()?,
+            stale_if_error: self.duration()?,
+            keep: self.duration()?,
+            source: source_of(self.byte()?)?,
+            reuse: reuse_of(self.byte()?)?,
+            vary: self.names()?,
+            variant: self.variant()?,
+            fields: self.fields()?,
+        };
+        let length = usize::try_from(self.number()?).map_err(|_| Damage::Length)?;
+        if length != self.bytes.len() {
+            return Err(Damage::Length);
+        }
+        Ok(Stored::Answer(record, self.bytes))
+    }
+
+    fn variants(mut self) -> Result<Stored, Damage> {
+        let variants =
+            Variants { key: Arc::from(&self.bytes()?[..]), names: self.names()?, generation: self.number()? };
+        if self.bytes.is_empty() { Ok(Stored::Variants(variants)) } else { Err(Damage::Length) }
+    }
+
+    fn take(&mut self, length: usize) -> Result<Bytes, Damage> {
+        if length > self.bytes.len() {
+            return Err(Damage::Length);
+        }
+        Ok(self.bytes.split_to(length))
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Damage> {
+        let mut out = [0; N];
+        out.copy_from_slice(&self.take(N)?);
+        Ok(out)
+    }
+
+    fn byte(&mut self) -> Result<u8, Damage> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    fn number(&mut self) -> Result<u64, Damage> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    fn length(&mut self) -> Result<usize, Damage> {
+        usize::try_from(u32::from_le_bytes(self.array()?)).map_err(|_| Damage::Length)
+    }
+
+    /// A count of parts of at least `least` bytes each: more than could follow is damage, so that a count never makes us allocate
+    /// more than was received.
+    fn count(&mut self, least: usize) -> Result<usize, Damage> {
+        let count = self.length()?;
+        if count > self.bytes.len() / least { Err(Damage::Length) } else { Ok(count) }
+    }
+
+    fn bytes(&mut self) -> Result<Bytes, Damage> {
+        let length = self.length()?;
+        self.take(length)
+    }
+
+    fn duration(&mut self) -> Result<Duration, Damage> {
+        let (secs, nanos) = (self.number()?, u32::from_le_bytes(self.array()?));
+        // `Duration::new` carries whole seconds over and panics when they overflow.
+        if nanos < 1_000_000_000 { Ok(Duration::new(secs, nanos)) } else { Err(Damage::Content) }
+    }
+
+    fn name(&mut self) -> Result<HeaderName, Damage> {
+        HeaderName::from_lowercase(&self.bytes()?).map_err(|_| Damage::Content)
+    }
+
+    fn names(&mut self) -> Result<Vec<HeaderName>, Damage> {
+        let count = self.count(4)?;
+        (0..count).map(|_| self.name()).collect()
+    }
+
+    fn variant(&mut self) -> Result<Variant, Damage> {
+        let count = self.count(1)?;
+        let values = (0..count).map(|_| match self.byte()? {
+            0 => Ok(None),
+            1 => Ok(Some(Box::from(&self.bytes()?[..]))),
+            _ => Err(Damage::Content),
+        });
+        values.collect::<Result<_, _>>().map(Variant)
+    }
+
+    fn fields(&mut self) -> Result<HeaderMap, Damage> {
+        let count = self.count(8)?;
+        let mut fields = HeaderMap::new();
+        for _ in 0..count {
+            let name = self.name()?;
+            let value = HeaderValue::from_maybe_shared(self.bytes()?).map_err(|_| Damage::Content)?;
+            // `append` panics at the map's own limit of lines.
+            fields.try_append(name, value).map_err(|_| Damage::Content)?;
+        }
+        Ok(fields)
+    }
+}
+
+const SOURCES: [LifetimeSource; 7] = [
+    LifetimeSource::None,
+    LifetimeSource::SMaxAge,
+    LifetimeSource::MaxAge,
+    LifetimeSource::Expires,
+    LifetimeSource::Targeted,
+    LifetimeSource::Heuristic,
+    LifetimeSource::Operator,
+];
+
+fn source_code(source: LifetimeSource) -> u8 {
+    match source {
+        LifetimeSource::None => 0,
+        LifetimeSource::SMaxAge => 1,
+        LifetimeSource::MaxAge => 2,
+        LifetimeSource::Expires => 3,
+        LifetimeSource::Targeted => 4,
+        LifetimeSource::Heuristic => 5,
+        LifetimeSource::Operator => 6,
+    }
+}
+
+fn source_of(code: u8) -> Result<LifetimeSource, Damage> {
+    SOURCES.get(usize::from(code)).copied().ok_or(Damage::Content)
+}
+
+fn reuse_bits(rule: ReuseRule) -> u8 {
+    u8::from(rule.always_validate) | u8::from(rule.never_stale) << 1 | u8::from(rule.authorised) << 2
+}
+
+fn reuse_of(bits: u8) -> Result<ReuseRule, Damage> {
+    // A bit this version does not know may forbid what it would allow.
+    if bits > 0b111 {
+        return Err(Damage::Content);
+    }
+    Ok(ReuseRule { always_validate: bits & 1 != 0, never_stale: bits & 2 != 0, authorised: bits & 4 != 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn record() -> Record {
+        let mut fields = HeaderMap::new();
+        fields.append("x-a", HeaderValue::from_static("1"));
+        fields.append("etag", HeaderValue::from_static("\"v1\""));
+        fields.append("x-a", HeaderValue::from_bytes(b"caf\xe9").unwrap());
+        Record {
+            key: Arc::from(&b"https example.com /"[..]),
+            status: StatusCode::OK,
+            fields,
+            received: WallTime::from_millis(1_700_000_000_123),
+            initial_age: Duration::from_millis(1500),
+            lifetime: Duration::from_secs(60),
+            source: LifetimeSource::MaxAge,
+            reuse: ReuseRule { always_validate: false, never_stale: true, authorised: false },
+            stale_while_revalidate: Duration::from_secs(5),
+            stale_if_error: Duration::ZERO,
+            keep: Duration::from_nanos(1),
+            vary: vec![HeaderName::from_static("accept-encoding")],
+            variant: Variant(vec![Some(Box::from(&b"gzip"[..])), None, Some(Box::default())]),
+        }
+    }
+
+    fn answer() -> Stored {
+        Stored::Answer(record(), Bytes::from_static(b"content"))
+    }
+
+    fn variants(generation: u64) -> Variants {
+        Variants { key: Arc::from(&b"key"[..]), names: record().vary, generation }
+    }
+
+    /// The stored form of this content, with a checksum that is right: what only a forger or another version would write.
+    fn sealed(content: &[u8]) -> Bytes {
+        let mut out = PREAMBLE.to_vec();
+        out.extend_from_slice(&xxhash_rust::xxh3::xxh3_64(content).to_le_bytes());
+        out.extend_from_slice(content);
+        out.into()
+    }
+
+    #[test]
+    fn what_is_written_reads_back_the_same() {
+        for stored in [answer(), Stored::Variants(variants(u64::MAX))] {
+            assert_eq!(decode(encode(&stored).into()), Ok(stored));
+        }
+    }
+
+    #[test]
+    fn lines_keep_their_order_and_repeats() {
+        let Ok(Stored::Answer(read, _)) = decode(encode(&answer()).into()) else { panic!() };
+        let values: Vec<_> = read.fields.get_all("x-a").iter().map(HeaderValue::as_bytes).collect();
+        assert_eq!(values, [&b"1"[..], b"caf\xe9"]);
+    }
+
+    #[test]
+    fn every_source_and_rule_reads_back() {
+        for (code, source) in SOURCES.into_iter().enumerate() {
+            assert_eq!(usize::from(source_code(source)), code);
+        }
+        assert_eq!(source_of(7), Err(Damage::Content));
+        for bits in 0..8 {
+            assert_eq!(reuse_of(bits).map(reuse_bits), Ok(bits));
+        }
+        assert_eq!(reuse_of(8), Err(Damage::Content));
+    }
+
+    #[test]
+    fn the_body_is_not_copied() {
+        let bytes = Bytes::from(encode(&answer()));
+        let Ok(Stored::Answer(_, body)) = decode(bytes.clone()) else { panic!() };
+        assert_eq!(body.as_ptr(), bytes[bytes.len() - body.len()..].as_ptr());
+    }
+
+    #[test]
+    fn pieces_are_stored_like_their_whole() {
+        let pieces = [Bytes::from_static(b"con"), Bytes::new(), Bytes::from_static(b"tent")];
+        assert_eq!(encode_answer(&record(), &pieces), encode(&answer()));
+    }
+
+    #[test]
+    fn markers_of_other_generations_differ_only_in_checksum_and_last_eight_bytes() {
+        let (one, two) = (encode(&Stored::Variants(variants(1))), encode(&Stored::Variants(variants(2))));
+        assert_eq!(one.len(), two.len());
+        assert_eq!(one[..VARIANTS_SUM.start], two[..VARIANTS_SUM.start]);
+        assert_eq!(one[VARIANTS_SUM.end..one.len() - 8], two[VARIANTS_SUM.end..two.len() - 8]);
+        let other = Variants { names: vec![HeaderName::from_static("accept-language")], ..variants(1) };
+        let other = encode(&Stored::Variants(other));
+        assert_eq!(one.len(), other.len());
+        assert_ne!(one[VARIANTS_SUM.end..one.len() - 8], other[VARIANTS_SUM.end..one.len() - 8]);
+    }
+
+    #[test]
+    fn each_kind_of_damage_is_told_apart() {
+        let good = encode(&answer());
+        let mut version = good.clone();
+        version[4] = 2;
+        let mut flipped = good.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        for (bytes, damage) in [
+            (Vec::new(), Damage::Format),
+            (b"VNN".to_vec(), Damage::Format),
+            (b"a value somebody else wrote".to_vec(), Damage::Format),
+            (version, Damage::Format),
+            (good[..9].to_vec(), Damage::Length),
+            (flipped, Damage::Checksum),
+            (good[..good.len() - 1].to_vec(), Damage::Checksum),
+            ([&good[..], b"x"].concat(), Damage::Checksum),
+            (sealed(b"").to_vec(), Damage::Length),
+            (sealed(b"\x03").to_vec(), Damage::Content),
+            (sealed(b"\x02\xff\xff\xff\xff").to_vec(), Damage::Length),
+            (sealed(b"\x02\0\0\0\0\xff\xff\xff\xff").to_vec(), Damage::Length),
+        ] {
+            assert_eq!(decode(bytes.clone().into()), Err(damage), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn more_lines_than_a_map_can_hold_are_damage_not_a_panic() {
+        let mut out = Writer::begin(ANSWER, 0);
+        let plain = encode_answer(&Record { fields: HeaderMap::new(), ..record() }, &[]);
+        out.raw(&plain[HEAD + 1..plain.len() - 12]);
+        out.length(40_000);
+        for line in 0..40_000 {
+            out.bytes(format!("x-{line}").as_bytes());
+            out.bytes(b"");
+        }
+        out.number(0);
+        assert_eq!(decode(out.finish().into()), Err(Damage::Content));
+    }
+
+    proptest! {
+        #[test]
+        fn any_record_reads_back_the_same(
+            key in vec(any::<u8>(), 0..50),
+            status in 100u16..1000,
+            received in any::<u64>(),
+            times in any::<[(u64, u32); 5]>(),
+            source in 0usize..7,
+            bits in 0u8..8,
+            values in vec(proptest::option::of(vec(any::<u8>(), 0..9)), 0..5),
+            lines in vec(("[a-z][a-z0-9-]{0,9}", "[\t -~\u{80}-\u{ff}]{0,20}"), 0..20),
+            body in vec(any::<u8>(), 0..300),
+        ) {
+            let time = |i: usize| Duration::new(times[i].0, times[i].1 % 1_000_000_000);
+            let mut fields = HeaderMap::new();
+            for (name, value) in &lines {
+                fields.append(
+                    HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                    HeaderValue::from_bytes(value.as_bytes()).unwrap(),
+                );
+            }
+            let record = Record {
+                key: key.into(),
+                status: StatusCode::from_u16(status).unwrap(),
+                fields,
+                received: WallTime::from_millis(received),
+                initial_age: time(0),
+                lifetime: time(1),
+                source: SOURCES[source],
+                reuse: reuse_of(bits).unwrap(),
+                stale_while_revalidate: time(2),
+                stale_if_error: time(3),
+                keep: time(4),
+                vary: lines.iter().map(|(n, _)| HeaderName::from_bytes(n.as_bytes()).unwrap()).collect(),
+                variant: Variant(values.into_iter().map(|v| v.map(Vec::into_boxed_slice)).collect()),
+            };
+            let stored = Stored::Answer(record, body.into());
+            prop_assert_eq!(decode(encode(&stored).into()), Ok(stored));
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_read(bytes in vec(any::<u8>(), 0..400)) {
+            prop_assert!(decode(bytes.into()).is_err());
+        }
+
+        #[test]
+        fn arbitrary_content_under_a_right_checksum_never_panics(content in vec(any::<u8>(), 0..400)) {
+            let _ = decode(sealed(&content));
+        }
+
+        #[test]
+        fn changed_content_under_a_right_checksum_never_panics(at in 0usize..150, to in any::<u8>(), marker in any::<bool>()) {
+            let stored = if marker { Stored::Variants(variants(3)) } else { answer() };
+            let mut content = encode(&stored).split_off(HEAD);
+            let at = at % content.len();
+            content[at] = to;
+            let _ = decode(sealed(&content));
+        }
+
+        #[test]
+        fn a_flipped_bit_anywhere_is_damage(at in any::<prop::sample::Index>(), bit in 0u8..8, marker in any::<bool>()) {
+            let stored = if marker { Stored::Variants(variants(3)) } else { answer() };
+            let mut bytes = encode(&stored);
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            prop_assert!(decode(bytes.into()).is_err());
+        }
+
+        #[test]
+        fn a_cut_anywhere_is_damage(at in any::<prop::sample::Index>(), marker in any::<bool>()) {
+            let stored = if marker { Stored::Variants(variants(3)) } else { answer() };
+            let bytes = Bytes::from(encode(&stored));
+            prop_assert!(decode(bytes.slice(..at.index(bytes.len()))).is_err());
+        }
+    }
 }

@@ -21,7 +21,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::app::{self, Running, StartError};
-use crate::config::{self, Overrides, Source, SystemEnvironment};
+use crate::config::{self, Overrides, Problems, Source, SystemEnv};
 use crate::demo;
 use crate::plan::{self, LogFormat, Plan};
 
@@ -163,16 +163,21 @@ fn print(text: &str) -> Result<(), Failure> {
 
 fn check(settings: &Settings, json: bool) -> Result<(), Failure> {
     let source = read(settings)?;
-    match config::load(&source, &SystemEnvironment, &overrides(settings)) {
+    match config::load(&source, &SystemEnv, &overrides(settings)) {
         Ok(plan) => {
             print(&if json { "[]\n".to_owned() } else { format!("{}: {}\n", source.name, summary(&plan)) })
         }
         Err(problems) if json => {
-            print(&problems.to_json())?;
+            print(&as_json(&problems)?)?;
             Err(Failure { code: BAD_CONFIGURATION, text: String::new() })
         }
         Err(problems) => Err(Failure { code: BAD_CONFIGURATION, text: problems.render(color()) }),
     }
+}
+
+fn as_json(problems: &Problems) -> Result<String, Failure> {
+    let text = serde_json::to_string(problems.list()).map_err(|e| Failure::at_run_time(format!("vanne: {e}")))?;
+    Ok(text + "\n")
 }
 
 /// Color is for people: a terminal, unless `NO_COLOR` says otherwise.
@@ -226,7 +231,7 @@ fn overrides(settings: &Settings) -> Overrides {
 
 fn plan(settings: &Settings) -> Result<Plan, Failure> {
     let source = read(settings)?;
-    config::load(&source, &SystemEnvironment, &overrides(settings))
+    config::load(&source, &SystemEnv, &overrides(settings))
         .map_err(|problems| Failure { code: BAD_CONFIGURATION, text: problems.render(color()) })
 }
 

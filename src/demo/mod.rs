@@ -3,6 +3,7 @@
 //! Three sample instances (one slow, one that dies for a few seconds), the gateway in front of them, a bounded load, a line a second, and a
 //! verdict that is true only if what it says happened: it is made from what the clients saw.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -79,7 +80,9 @@ async fn find_redis(named: Option<&str>) -> Option<String> {
 async fn start_gateway(instances: &[Instance], redis: Option<&str>) -> Result<Running, String> {
     let text = configuration(instances, free_or(8080).await?, free_or(9180).await?, redis);
     let source = Source { name: "demo.toml".into(), text };
-    let plan = config::load(&source, &config::no_environment(), &Overrides::default())
+    // The demonstration is the same everywhere: the environment's settings are not for it.
+    let nothing: HashMap<String, String> = HashMap::new();
+    let plan = config::load(&source, &nothing, &Overrides::default())
         .map_err(|problems| problems.render(false))?;
     app::start(plan).map_err(|e| e.to_string())
 }

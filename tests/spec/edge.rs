@@ -25,6 +25,7 @@ pub struct Configuration {
     listen: String,
     rest: String,
     routes: Option<String>,
+    first_upstream: bool,
 }
 
 /// Seconds.
@@ -47,6 +48,7 @@ impl Edge {
             listen: String::new(),
             rest: String::new(),
             routes: None,
+            first_upstream: true,
         }
     }
 
@@ -122,6 +124,12 @@ impl Configuration {
         self
     }
 
+    /// There is no `[upstreams.api]`: the tables added name their own.
+    pub fn without_first_upstream(mut self) -> Self {
+        self.first_upstream = false;
+        self
+    }
+
     /// Adds lines to `[listen.web]`.
     pub fn listen(mut self, lines: &str) -> Self {
         self.listen = lines.into();
@@ -154,12 +162,14 @@ impl Configuration {
             "[[routes]]\nmatch = {{ path = \"/*\" }}\nupstream = \"api\"\n{use_cache}"
         ));
         let log = if self.rest.contains("[log]") { "" } else { "[log]\naccess = \"off\"\n" };
+        let upstream = if self.first_upstream {
+            format!("[upstreams.api]\nservers = [{}]\n{}\n", self.servers.join(", "), self.upstream)
+        } else {
+            String::new()
+        };
         format!(
-            "[listen.web]\naddr = \"127.0.0.1:0\"\n{}\n[admin]\naddr = \"127.0.0.1:0\"\n{log}[upstreams.api]\nservers = [{}]\n{}\n{cache}\n{routes}\n{}",
-            self.listen,
-            self.servers.join(", "),
-            self.upstream,
-            self.rest
+            "[listen.web]\naddr = \"127.0.0.1:0\"\n{}\n[admin]\naddr = \"127.0.0.1:0\"\n{log}{upstream}{cache}\n{routes}\n{}",
+            self.listen, self.rest
         )
     }
 

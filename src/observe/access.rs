@@ -1,6 +1,6 @@
 //! The access log: one JSON object per request, written by one thread, never in a request's way.
 //!
-//! A request adds its line to a buffer in memory; the writer takes the whole buffer at once, at the latest [`LINGER`] after its first
+//! A request adds its line to a buffer in memory; the writer takes the whole buffer at once, at the latest 100 ms after its first
 //! line. So a busy gateway makes one system call per some hundred lines, and wakes its writer as seldom.
 //!
 //! The fields of a line, in this order, absent ones left out: `ts` (RFC 3339, UTC, milliseconds), `request_id`, `client`, `method`, `host`,
@@ -65,7 +65,7 @@ pub struct Line<'a> {
 
 /// Takes lines and never waits: when its writer is behind, lines are dropped and counted.
 ///
-/// Dropping it writes what was handed over, as far as the destination takes it within [`PATIENCE`].
+/// Dropping it writes what was handed over, as far as the destination takes it within 5 seconds.
 pub struct Log {
     to: Option<Writer>,
     metrics: Arc<Metrics>,
@@ -116,7 +116,7 @@ impl Log {
         });
     }
 
-    /// Waits until everything handed over is written, at most [`PATIENCE`].
+    /// Waits until everything handed over is written, at most 5 seconds.
     pub fn flush(&self) {
         if let Some(writer) = &self.to {
             writer.shared.wait_until_written();

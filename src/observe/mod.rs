@@ -6,3 +6,4 @@ pub mod access;
 pub mod admin;
 pub mod metrics;
 pub mod names;
+mod series;

@@ -1,1 +1,271 @@
 //! Every metric's name and help, in one list.
+//!
+//! Base units only (seconds, bytes), `_total` for counters; label values come from the configuration or from a closed set, never from a
+//! client: a label that a client can choose fills Prometheus' memory. `docs/METRICS.md` is written from this list.
+
+/// What kind of series a metric has.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// Only grows, and starts at 0 with the process.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts observations in buckets with these upper bounds, in the metric's unit.
+    Histogram(&'static [f64]),
+}
+
+impl Kind {
+    /// The word of the `# TYPE` line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram(_) => "histogram",
+        }
+    }
+}
+
+/// A metric as Prometheus sees it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Metric {
+    /// The whole name, prefix included.
+    pub name: &'static str,
+    /// What kind of series it has.
+    pub kind: Kind,
+    /// The names of its labels, in the order their values are given.
+    pub labels: &'static [&'static str],
+    /// What it tells, with the unit.
+    pub help: &'static str,
+}
+
+/// Bounds in seconds for what a client or an instance is waited for: a hit takes less than a millisecond, a generated answer minutes.
+pub const SECONDS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
+];
+
+/// Bounds in seconds for what happens within the gateway or one round trip away: memory takes microseconds, Redis at most its budget.
+pub const SHORT_SECONDS: &[f64] = &[
+    0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
+];
+
+macro_rules! metrics {
+    ($($id:ident: $kind:expr, $name:literal, [$($label:literal),*], $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub const $id: Metric = Metric {
+                name: concat!("vanne_", $name),
+                kind: $kind,
+                labels: &[$($label),*],
+                help: $help,
+            };
+        )*
+
+        /// All of them, in the order of the documentation.
+        pub const ALL: &[Metric] = &[$($id),*];
+    };
+}
+
+metrics! {
+    REQUESTS: Kind::Counter, "requests_total", ["route", "method", "code"],
+        "Requests that ended, by the status sent.";
+    REQUEST_DURATION: Kind::Histogram(SECONDS), "request_duration_seconds", ["route", "cache"],
+        "Seconds from a request's head to the end of its answer.";
+    REQUESTS_IN_FLIGHT: Kind::Gauge, "requests_in_flight", [],
+        "Requests being served now.";
+    REQUEST_BYTES: Kind::Counter, "request_bytes_total", ["route"],
+        "Bytes of request bodies received.";
+    RESPONSE_BYTES: Kind::Counter, "response_bytes_total", ["route"],
+        "Bytes of answer bodies sent.";
+    REFUSED: Kind::Counter, "refused_total", ["reason"],
+        "Requests refused before routing, by what was wrong with them.";
+    CACHE_REQUESTS: Kind::Counter, "cache_requests_total", ["route", "tier", "result"],
+        "Requests that a cache stood before, by what it did.";
+    CACHE_LOOKUPS: Kind::Counter, "cache_lookups_total", ["name", "tier", "result"],
+        "Look-ups in one tier of a cache, by how they ended.";
+    CACHE_LOOKUP_DURATION: Kind::Histogram(SHORT_SECONDS), "cache_lookup_duration_seconds", ["name", "tier"],
+        "Seconds of a look-up in one tier of a cache.";
+    CACHE_COLLAPSED: Kind::Counter, "cache_collapsed_total", ["name"],
+        "Requests that shared another request's fetch.";
+    CACHE_STORES: Kind::Counter, "cache_stores_total", ["name", "result"],
+        "Fetched answers, by whether they were stored or why not.";
+    CACHE_ENTRIES: Kind::Gauge, "cache_entries", ["name", "tier"],
+        "Answers held now.";
+    CACHE_BYTES: Kind::Gauge, "cache_bytes", ["name", "tier"],
+        "Bytes held now.";
+    CACHE_CAPACITY: Kind::Gauge, "cache_capacity_bytes", ["name", "tier"],
+        "Bytes that may be held.";
+    CACHE_EVICTIONS: Kind::Counter, "cache_evictions_total", ["name", "tier"],
+        "Answers that left to make room for others.";
+    REDIS_UP: Kind::Gauge, "redis_up", [],
+        "1 when the last operation on Redis succeeded, else 0; 0 before the first.";
+    REDIS_COMMAND_DURATION: Kind::Histogram(SHORT_SECONDS), "redis_command_duration_seconds", ["command"],
+        "Seconds of an operation on Redis, well ended or not.";
+    REDIS_ERRORS: Kind::Counter, "redis_errors_total", ["kind"],
+        "Operations on Redis that failed, or were given up before they were tried.";
+    REDIS_CIRCUIT_OPEN: Kind::Gauge, "redis_circuit_open", [],
+        "1 while Redis is not asked because it failed too often, else 0.";
+    UPSTREAM_REQUESTS: Kind::Counter, "upstream_requests_total", ["upstream", "instance", "code"],
+        "Exchanges that an instance answered, by its status.";
+    UPSTREAM_FAILURES: Kind::Counter, "upstream_failures_total", ["upstream", "instance", "at"],
+        "Exchanges that failed, by how far they had come.";
+    UPSTREAM_DURATION: Kind::Histogram(SECONDS), "upstream_duration_seconds", ["upstream", "phase"],
+        "Seconds until a new connection stood, and from sending a request to the first byte of its answer.";
+    UPSTREAM_CONNECTIONS: Kind::Counter, "upstream_connections_total", ["upstream", "reused"],
+        "Connections used for an exchange, kept from an earlier one or new.";
+    UPSTREAM_RETRIES: Kind::Counter, "upstream_retries_total", ["upstream", "reason"],
+        "Exchanges tried again on another instance.";
+    UPSTREAM_IN_FLIGHT: Kind::Gauge, "upstream_in_flight", ["upstream", "instance"],
+        "Exchanges under way now.";
+    UPSTREAM_UP: Kind::Gauge, "upstream_up", ["upstream", "instance"],
+        "1 while an instance may be used, else 0.";
+    HEALTH_CHECKS: Kind::Counter, "health_checks_total", ["upstream", "instance", "result"],
+        "Health checks made.";
+    ACCESS_LOG_DROPPED: Kind::Counter, "access_log_dropped_total", [],
+        "Access log lines lost, because their writer was behind or could not write.";
+    BUILD_INFO: Kind::Gauge, "build_info", ["version"],
+        "Always 1; the version is in the label.";
+}
+
+/// Every label, and where its values come from.
+pub const LABELS: &[(&str, &str)] = &[
+    ("at", "`connect`, `reused-connection`, `before-answer`, `timeout`, `during-answer`"),
+    (
+        "cache",
+        "as `result` of `vanne_cache_requests_total`, with `hit-memory` and `hit-redis` for `hit`; `none`: the route has no cache",
+    ),
+    ("code", "the status; `none`: the client left before any was sent; `other`: not within 100–599"),
+    ("command", "`get`, `set`, `del`"),
+    ("instance", "`host:port` as written in the configuration"),
+    (
+        "kind",
+        "`timeout`, `connection`, `response`, `damaged`, `circuit-open`, `dropped` (a write given up because the queue was full)",
+    ),
+    (
+        "method",
+        "`GET`, `HEAD`, `POST`, `PUT`, `DELETE`, `CONNECT`, `OPTIONS`, `TRACE`, `PATCH`, `QUERY`, or `OTHER`",
+    ),
+    ("name", "the cache's name in the configuration"),
+    ("phase", "`connect` (new connections only), `first_byte`"),
+    (
+        "reason",
+        "of `vanne_refused_total`: `host`, `authority`, `target`, `framing`, `method`, `head-too-large`, `body-too-large`, `expectation`; of `vanne_upstream_retries_total`: `connect`, `reused-connection`, `before-answer`, how far the failed exchange had come",
+    ),
+    (
+        "result",
+        "of `vanne_cache_requests_total`: `hit`, `stale`, `miss`, `collapsed`, `revalidated`, `bypass`; of `vanne_cache_lookups_total`: `hit`, `miss`, `error`; of `vanne_cache_stores_total`: `stored`, or why not; of `vanne_health_checks_total`: `success`, `failure`",
+    ),
+    ("reused", "`true`: kept from an earlier exchange; `false`: new"),
+    ("route", "the route's name in the configuration; `_none`: no route matched"),
+    (
+        "tier",
+        "`memory`, `redis`; of `vanne_cache_requests_total`: where a hit lay, `none` for every other result",
+    ),
+    ("upstream", "the upstream's name in the configuration"),
+    ("version", "the gateway's version"),
+];
+
+/// What is told about the process itself (on Linux), under the names every Prometheus client uses: name, type, help.
+pub const PROCESS: &[(&str, Kind, &str)] = &[
+    ("process_cpu_seconds_total", Kind::Counter, "Processor time used, in seconds."),
+    ("process_max_fds", Kind::Gauge, "File descriptors that may be open."),
+    ("process_open_fds", Kind::Gauge, "File descriptors open now."),
+    ("process_resident_memory_bytes", Kind::Gauge, "Memory in use, in bytes."),
+    ("process_start_time_seconds", Kind::Gauge, "When the process started, in seconds since the Unix epoch."),
+    ("process_threads", Kind::Gauge, "Threads."),
+    ("process_virtual_memory_bytes", Kind::Gauge, "Address space reserved, in bytes."),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::fmt::Write;
+
+    fn bounds(bounds: &[f64]) -> String {
+        bounds.iter().map(f64::to_string).collect::<Vec<_>>().join(" ")
+    }
+
+    fn document() -> String {
+        let mut page = String::from(
+            "# Metrics\n\n\
+             Generated from `src/observe/names.rs`; `UPDATE=1 cargo test --lib observe::names` writes it anew.\n\n\
+             They are served in Prometheus' text format at `/metrics` of the admin address. Series whose labels are known from the\n\
+             configuration exist at 0 from the start, so that `rate()` and alerts see the first event; others appear with it.\n\
+             Units are seconds and bytes.\n\n\
+             | name | type | labels | tells |\n|---|---|---|---|\n",
+        );
+        for metric in ALL {
+            let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+            let (name, kind, help) = (metric.name, metric.kind.as_str(), metric.help);
+            writeln!(page, "| `{name}` | {kind} | {} | {help} |", labels.join(" ")).unwrap();
+        }
+        page.push_str("\n`vanne_redis_*` are there only when a Redis is configured.\n");
+        page.push_str("\n## Labels\n\n| label | values |\n|---|---|\n");
+        for (label, values) in LABELS {
+            writeln!(page, "| `{label}` | {values} |").unwrap();
+        }
+        page.push_str("\n## Buckets\n\nUpper bounds in seconds.\n\n");
+        for (title, of) in [("Requests and upstreams", SECONDS), ("Caches and Redis", SHORT_SECONDS)] {
+            writeln!(page, "- {title}: {}", bounds(of)).unwrap();
+        }
+        page.push_str("\n## The process\n\n| name | type | tells |\n|---|---|---|\n");
+        for (name, kind, help) in PROCESS {
+            writeln!(page, "| `{name}` | {} | {help} |", kind.as_str()).unwrap();
+        }
+        page
+    }
+
+    #[test]
+    fn the_documentation_is_what_the_list_says() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/METRICS.md");
+        let wanted = document();
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::create_dir_all(concat!(env!("CARGO_MANIFEST_DIR"), "/docs")).unwrap();
+            std::fs::write(path, &wanted).unwrap();
+        }
+        let there = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(there == wanted, "docs/METRICS.md is out of date; write it anew with UPDATE=1");
+    }
+
+    #[test]
+    fn a_name_is_used_once() {
+        let names: BTreeSet<_> = ALL.iter().map(|metric| metric.name).collect();
+        assert_eq!(names.len(), ALL.len());
+    }
+
+    #[test]
+    fn counters_end_in_total_and_nothing_else_does() {
+        for metric in ALL {
+            assert_eq!(metric.kind == Kind::Counter, metric.name.ends_with("_total"), "{}", metric.name);
+        }
+    }
+
+    #[test]
+    fn what_is_measured_in_seconds_or_bytes_says_so_in_its_name() {
+        for metric in ALL {
+            if let Kind::Histogram(_) = metric.kind {
+                assert!(metric.name.ends_with("_seconds"), "{}", metric.name);
+            }
+            for (unit, word) in [("Seconds", "_seconds"), ("Bytes", "_bytes")] {
+                if metric.help.starts_with(unit) {
+                    assert!(metric.name.contains(word), "{}", metric.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_label_is_explained_and_no_explanation_is_in_vain() {
+        let used: BTreeSet<_> = ALL.iter().flat_map(|metric| metric.labels).copied().collect();
+        let explained: BTreeSet<_> = LABELS.iter().map(|(label, _)| *label).collect();
+        assert_eq!(used, explained);
+        assert_eq!(explained.len(), LABELS.len());
+    }
+
+    #[test]
+    fn bounds_grow() {
+        for of in [SECONDS, SHORT_SECONDS] {
+            assert!(of.is_sorted_by(|a, b| a < b));
+        }
+    }
+}

@@ -6,24 +6,31 @@
 //!
 //! Not here: HTTP rules. Whether an answer may be stored or reused is `cache`'s to say.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderName;
 
 use crate::base::clock::Clock;
+use crate::base::dice::Dice;
 use crate::base::fields::Fields;
 use crate::base::unit::ByteSize;
 use crate::cache::key::Key;
-use crate::cache::record::Record;
+use crate::cache::record::{self, Record, Stored, Variants};
 use crate::cache::status::Tier;
+use crate::cache::vary::{self, Variant};
 use crate::observe::metrics::CacheMetrics;
 
+mod behind;
+mod breaker;
 pub mod flight;
-pub mod memory;
+mod memory;
 pub mod redis;
 
-use self::redis::RedisTier;
+use self::behind::{Ahead, Job, Settle};
+use self::memory::{Hash, Held, Memory};
+use self::redis::{RedisTier, Trouble, lock};
 
 /// A stored answer with its body, shared by everyone who serves it.
 #[derive(Debug, PartialEq)]
@@ -71,7 +78,7 @@ impl Body {
             let end = start + chunk.len() as u64;
             if end > first && start <= last {
                 let from = first.saturating_sub(start) as usize;
-                let to = (last + 1).min(end) - start;
+                let to = last.saturating_add(1).min(end) - start;
                 out.push(chunk.slice(from..to as usize));
             }
             start = end;
@@ -107,42 +114,420 @@ pub enum Absent {
 }
 
 /// The answers of one cache, in memory and in Redis.
-pub struct Store {}
+pub struct Store {
+    local: Arc<Local>,
+    redis: Option<Arc<RedisTier>>,
+    max_object: ByteSize,
+    clock: Arc<Clock>,
+    metrics: CacheMetrics,
+}
+
+/// The moment a fetch began, as far as invalidation goes: see [`Store::put_since`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Began {
+    removals: u64,
+}
 
 impl Store {
     /// A store of `memory` bytes over an optional Redis. Answers larger than `max_object` are not kept.
     pub fn new(
-        _memory: ByteSize,
-        _max_object: ByteSize,
-        _redis: Option<Arc<RedisTier>>,
-        _clock: Arc<Clock>,
-        _metrics: CacheMetrics,
+        memory: ByteSize,
+        max_object: ByteSize,
+        redis: Option<Arc<RedisTier>>,
+        clock: Arc<Clock>,
+        metrics: CacheMetrics,
     ) -> Self {
-        unimplemented!()
+        let local = Arc::new(Local {
+            memory: Memory::new(memory, max_object, metrics.clone()),
+            changes: (0..STRIPES).map(|_| Mutex::default()).collect(),
+        });
+        Self { local, redis, max_object, clock, metrics }
     }
 
-    /// Asks memory alone; never waits.
-    pub fn peek(&self, _key: &Key, _request: &dyn Fields) -> Found {
-        unimplemented!()
+    /// Asks memory alone; never waits. A hit is counted; a miss is not, since [`Store::lookup`] follows it.
+    pub fn peek(&self, key: &Key, request: &dyn Fields) -> Found {
+        let started = self.clock.mono();
+        let found = self.near(key, request).found;
+        if found.entry.is_some() {
+            self.metrics.lookup("memory", "hit", self.clock.mono().since(started));
+        }
+        found
     }
 
     /// Asks memory, then Redis within its budget; what Redis holds is put in memory.
-    pub async fn lookup(&self, _key: &Key, _request: &dyn Fields) -> Found {
-        unimplemented!()
+    pub async fn lookup(&self, key: &Key, request: &(dyn Fields + Sync)) -> Found {
+        let started = self.clock.mono();
+        let seen = self.local.changes(&key.hash());
+        let near = self.near(key, request);
+        let memory = if near.found.entry.is_some() { "hit" } else { "miss" };
+        self.metrics.lookup("memory", memory, self.clock.mono().since(started));
+        let Some(redis) = self.redis.as_ref().filter(|_| near.ask_redis) else { return near.found };
+
+        let started = self.clock.mono();
+        let found = self.far(redis, Question { key, request, seen }, near.chosen).await;
+        let result = match (&found.entry, found.trouble) {
+            (Some(_), _) => "hit",
+            (None, None) => "miss",
+            (None, Some(_)) => "error",
+        };
+        self.metrics.lookup("redis", result, self.clock.mono().since(started));
+        found
+    }
+
+    /// The moment before a fetch, for [`Store::put_since`].
+    pub fn began(&self, key: &Key) -> Began {
+        Began { removals: self.local.changes(&key.hash()).removals }
     }
 
     /// Stores an answer: visible to this process on return, in Redis soon after.
-    pub fn put(&self, _key: &Key, _entry: Arc<Entry>) {
-        unimplemented!()
+    pub fn put(&self, key: &Key, entry: Arc<Entry>) {
+        self.store(key, entry, None);
+    }
+
+    /// Like [`Store::put`], unless the key was invalidated after the fetch began: such an answer may show what was before the change.
+    pub fn put_since(&self, key: &Key, entry: Arc<Entry>, began: Began) {
+        self.store(key, entry, Some(began));
     }
 
     /// Remembers for `time` that answers under this key are not for sharing.
-    pub fn not_shared(&self, _key: &Key, _time: Duration) {
-        unimplemented!()
+    pub fn not_shared(&self, key: &Key, time: Duration) {
+        self.local.memory.mark_unshared(key.hash(), self.clock.mono().plus(time));
     }
 
     /// Drops all variants under a key: for this process on return, in Redis in order after every write made before.
-    pub fn invalidate(&self, _key: &Key) {
-        unimplemented!()
+    pub fn invalidate(&self, key: &Key) {
+        let primary = key.hash();
+        let mut changes = lock(self.local.stripe(&primary));
+        changes.all += 1;
+        changes.removals += 1;
+        self.local.memory.remove(&primary);
+        // Queued under the lock, so that Redis sees writes to one key in the order in which memory saw them.
+        if let Some(redis) = &self.redis {
+            redis.remove(primary);
+        }
     }
+}
+
+/// A look-up that goes on to Redis.
+struct Question<'q> {
+    key: &'q Key,
+    request: &'q (dyn Fields + Sync),
+    seen: Changes,
+}
+
+/// What this process knows by itself.
+struct Near {
+    found: Found,
+    /// Whether Redis may know more.
+    ask_redis: bool,
+    chosen: Option<Chosen>,
+}
+
+/// The variant a request asks for.
+struct Chosen {
+    marker: Arc<Variants>,
+    shared: bool,
+    variant: Variant,
+    name: Hash,
+}
+
+impl Chosen {
+    fn of(key: &Key, request: &dyn Fields, marker: Arc<Variants>, shared: bool) -> Self {
+        let variant = vary::of_request(&marker.names, request);
+        let name = key.variant(&variant);
+        Self { marker, shared, variant, name }
+    }
+
+    /// Whether an answer is the one asked for.
+    fn is(&self, record: &Record) -> bool {
+        record.vary == self.marker.names && record.variant == self.variant
+    }
+
+    fn absent(&self, tier: Tier) -> Found {
+        Found { absent: Absent::OtherVariant, ..absent(self.name, tier) }
+    }
+}
+
+/// Looking up.
+impl Store {
+    fn near(&self, key: &Key, request: &dyn Fields) -> Near {
+        let primary = key.hash();
+        let (mut found, chosen) = match self.held(&primary) {
+            Some(Held::Answer { entry, .. }) if self.serves_all(key, &entry.record) => {
+                (hit(entry, primary, Tier::Memory), None)
+            }
+            Some(Held::Variants { marker, shared }) if *marker.key == *key.text() => {
+                let chosen = Chosen::of(key, request, marker, shared);
+                match self.held_variant(key, &chosen) {
+                    Some(entry) => (hit(entry, chosen.name, Tier::Memory), None),
+                    None => (chosen.absent(Tier::Memory), Some(chosen)),
+                }
+            }
+            _ => (absent(primary, Tier::Memory), None),
+        };
+        if found.entry.is_some() {
+            return Near { found, ask_redis: false, chosen };
+        }
+        let unshared = self.local.memory.is_unshared(&primary, self.clock.mono());
+        if unshared {
+            found.absent = Absent::NotShared;
+        }
+        // While a write to this key is queued Redis only knows what was before it; and what is not for sharing is not there.
+        let settled =
+            self.redis.as_ref().is_some_and(|redis| matches!(redis.ahead(&primary), Ahead::Unchanged));
+        Near { found, ask_redis: settled && !unshared, chosen }
+    }
+
+    /// What memory holds, or what is on its way to Redis.
+    fn held(&self, name: &Hash) -> Option<Held> {
+        self.local.memory.get(name).or_else(|| match self.redis.as_ref()?.ahead(name) {
+            Ahead::Written(held) => Some(held),
+            Ahead::Removed | Ahead::Unchanged => None,
+        })
+    }
+
+    fn held_variant(&self, key: &Key, chosen: &Chosen) -> Option<Arc<Entry>> {
+        match self.held(&chosen.name) {
+            Some(Held::Answer { entry, generation, .. })
+                if generation == chosen.marker.generation && self.serves(key, chosen, &entry.record) =>
+            {
+                Some(entry)
+            }
+            _ => None,
+        }
+    }
+
+    /// A hash may collide, so the key itself is compared before anything is served.
+    fn serves_all(&self, key: &Key, record: &Record) -> bool {
+        *record.key == *key.text() && record.vary.is_empty() && !record.worth(self.clock.wall()).is_zero()
+    }
+
+    fn serves(&self, key: &Key, chosen: &Chosen, record: &Record) -> bool {
+        *record.key == *key.text() && chosen.is(record) && !record.worth(self.clock.wall()).is_zero()
+    }
+
+    /// Asks Redis: for the key and, where memory knows the varying fields, for the variant in the same round trip.
+    async fn far(&self, redis: &RedisTier, question: Question<'_>, chosen: Option<Chosen>) -> Found {
+        let key = question.key;
+        let primary = key.hash();
+        let reader = redis.reader(&primary);
+        let mut names = vec![redis.key(&primary)];
+        names.extend(chosen.as_ref().map(|c| redis.variant_key(&primary, c.marker.generation, &c.name)));
+        let mut values = match reader.read(&names).await {
+            Ok(values) => values,
+            Err(trouble) => return unanswered(primary, chosen.as_ref(), trouble),
+        };
+        let variant = if chosen.is_some() { values.pop().flatten() } else { None };
+        match read(redis, &names[0], values.pop().flatten()) {
+            Ok(Some(Stored::Answer(record, body))) if self.serves_all(key, &record) => {
+                let entry = Arc::new(Entry { record, body: Body::from_chunks(vec![body]) });
+                self.keep(&question, primary, Held::answer(entry.clone(), 0));
+                hit(entry, primary, Tier::Redis)
+            }
+            Ok(Some(Stored::Variants(marker))) if *marker.key == *key.text() => {
+                let known = chosen.filter(|c| *c.marker == marker);
+                if !known.as_ref().is_some_and(|c| c.shared) {
+                    let marker = Arc::new(marker.clone());
+                    self.keep(&question, primary, Held::Variants { marker, shared: true });
+                }
+                if let Some(chosen) = known {
+                    return self.variant(redis, &question, chosen, variant);
+                }
+                let chosen = Chosen::of(key, question.request, Arc::new(marker), true);
+                if let Some(entry) = self.held_variant(key, &chosen) {
+                    return hit(entry, chosen.name, Tier::Memory);
+                }
+                let names = [redis.variant_key(&primary, chosen.marker.generation, &chosen.name)];
+                match reader.read(&names).await {
+                    Ok(mut values) => self.variant(redis, &question, chosen, values.pop().flatten()),
+                    Err(trouble) => unanswered(primary, Some(&chosen), trouble),
+                }
+            }
+            Ok(_) => self.nothing(&question, chosen),
+            Err(trouble) => unanswered(primary, chosen.as_ref(), trouble),
+        }
+    }
+
+    /// Reads a variant that Redis answered with.
+    fn variant(
+        &self,
+        redis: &RedisTier,
+        question: &Question<'_>,
+        chosen: Chosen,
+        value: Option<Bytes>,
+    ) -> Found {
+        let primary = question.key.hash();
+        let generation = chosen.marker.generation;
+        let name = redis.variant_key(&primary, generation, &chosen.name);
+        match read(redis, &name, value) {
+            Ok(Some(Stored::Answer(record, body))) if self.serves(question.key, &chosen, &record) => {
+                let entry = Arc::new(Entry { record, body: Body::from_chunks(vec![body]) });
+                self.keep(question, chosen.name, Held::answer(entry.clone(), generation));
+                hit(entry, chosen.name, Tier::Redis)
+            }
+            Ok(_) => chosen.absent(Tier::Redis),
+            Err(trouble) => unanswered(primary, Some(&chosen), trouble),
+        }
+    }
+
+    /// Redis has nothing under the key. A marker it once had was removed there, and with it all its variants; one it never had, because
+    /// it takes no writes, still counts here.
+    fn nothing(&self, question: &Question<'_>, chosen: Option<Chosen>) -> Found {
+        let primary = question.key.hash();
+        match chosen {
+            Some(chosen) if !chosen.shared => chosen.absent(Tier::Redis),
+            Some(chosen) => {
+                self.local.forget_marker(&primary, question.seen, chosen.marker.generation);
+                absent(primary, Tier::Redis)
+            }
+            None => absent(primary, Tier::Redis),
+        }
+    }
+
+    /// Puts in memory what Redis held, unless the key has changed since the look-up began: it may be what the change replaced.
+    fn keep(&self, question: &Question<'_>, name: Hash, held: Held) {
+        if let Held::Answer { entry, .. } = &held
+            && entry.body.len() > self.max_object.0
+        {
+            return;
+        }
+        let changes = lock(self.local.stripe(&question.key.hash()));
+        if *changes == question.seen {
+            self.local.memory.insert(name, held);
+        }
+    }
+}
+
+/// Storing.
+impl Store {
+    fn store(&self, key: &Key, entry: Arc<Entry>, began: Option<Began>) {
+        if entry.body.len() > self.max_object.0 {
+            self.metrics.store("too-large");
+            return;
+        }
+        if entry.record.worth(self.clock.wall()).is_zero() {
+            return;
+        }
+        let primary = key.hash();
+        let mut changes = lock(self.local.stripe(&primary));
+        if began.is_some_and(|began| began.removals != changes.removals) {
+            return;
+        }
+        changes.all += 1;
+        self.local.memory.mark_shared(&primary);
+        let job = if entry.record.vary.is_empty() {
+            self.local.memory.insert(primary, Held::answer(entry.clone(), 0));
+            Job::Answer { name: primary, entry }
+        } else {
+            self.hold_variant(key, entry)
+        };
+        // Queued under the lock, so that Redis sees writes to one key in the order in which memory saw them.
+        if let Some(redis) = &self.redis {
+            redis.put(job);
+        }
+        drop(changes);
+        self.metrics.store("stored");
+    }
+
+    /// Puts a variant in memory, beside the others when the same fields choose.
+    fn hold_variant(&self, key: &Key, entry: Arc<Entry>) -> Job {
+        let primary = key.hash();
+        let new = |names: &[HeaderName]| {
+            let generation = Dice::from_entropy().any_u64();
+            Arc::new(Variants { key: key.shared_text(), names: names.to_vec(), generation })
+        };
+        let names = &entry.record.vary;
+        let (marker, shared) = match self.held(&primary) {
+            Some(Held::Variants { marker, shared })
+                if *marker.key == *key.text() && marker.names == *names =>
+            {
+                (marker, shared)
+            }
+            _ => (new(names), false),
+        };
+        // A generation that Redis has told may have been invalidated there since: written again, it would bring its variants back.
+        let candidate = if shared { new(names) } else { marker.clone() };
+        let name = key.variant(&entry.record.variant);
+        self.local.memory.insert(primary, Held::Variants { marker: marker.clone(), shared });
+        self.local.memory.insert(name, Held::answer(entry.clone(), marker.generation));
+        let settle = self.local.clone();
+        Job::Variant(behind::Variant { primary, name, entry, marker, candidate, settle })
+    }
+}
+
+/// A look-up and a change to the same key exclude one another only by chance of sharing a stripe with others; more stripes, less chance.
+const STRIPES: usize = 1024;
+
+/// How often the keys of a stripe have changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Changes {
+    all: u64,
+    removals: u64,
+}
+
+/// The process's own part of a store.
+struct Local {
+    memory: Memory,
+    changes: Box<[Mutex<Changes>]>,
+}
+
+impl Local {
+    fn stripe(&self, primary: &Hash) -> &Mutex<Changes> {
+        &self.changes[usize::from(u16::from_le_bytes([primary[0], primary[1]])) % STRIPES]
+    }
+
+    fn changes(&self, primary: &Hash) -> Changes {
+        *lock(self.stripe(primary))
+    }
+
+    fn forget_marker(&self, primary: &Hash, seen: Changes, generation: u64) {
+        let changes = lock(self.stripe(primary));
+        if *changes == seen
+            && let Some(Held::Variants { marker, .. }) = self.memory.get(primary)
+            && marker.generation == generation
+        {
+            self.memory.remove(primary);
+        }
+    }
+}
+
+impl Settle for Local {
+    fn settle(&self, variant: &behind::Variant, marker: Arc<Variants>, shared: bool) {
+        let _changes = lock(self.stripe(&variant.primary));
+        let Some(Held::Variants { marker: current, .. }) = self.memory.get(&variant.primary) else { return };
+        let generation = marker.generation;
+        if current.generation == variant.marker.generation {
+            self.memory.insert(variant.primary, Held::Variants { marker, shared });
+        } else if current.generation != generation {
+            return;
+        }
+        // Still the same answer: it moves over to the generation it has in Redis.
+        if let Some(Held::Answer { entry, generation: held, .. }) = self.memory.get(&variant.name)
+            && held != generation
+            && Arc::ptr_eq(&entry, &variant.entry)
+        {
+            self.memory.insert(variant.name, Held::answer(entry, generation));
+        }
+    }
+}
+
+/// Reads a value; one that cannot be read is removed.
+fn read(redis: &RedisTier, name: &str, value: Option<Bytes>) -> Result<Option<Stored>, Trouble> {
+    value.map(record::decode).transpose().map_err(|_| {
+        redis.damaged(name.to_owned());
+        Trouble::Damaged
+    })
+}
+
+fn hit(entry: Arc<Entry>, slot: Hash, tier: Tier) -> Found {
+    Found { entry: Some(entry), tier, absent: Absent::Nothing, slot, trouble: None }
+}
+
+fn absent(slot: Hash, tier: Tier) -> Found {
+    Found { entry: None, tier, absent: Absent::Nothing, slot, trouble: None }
+}
+
+fn unanswered(primary: Hash, chosen: Option<&Chosen>, trouble: Trouble) -> Found {
+    let found = chosen.map_or_else(|| absent(primary, Tier::Redis), |chosen| chosen.absent(Tier::Redis));
+    Found { trouble: Some(trouble.as_str()), ..found }
 }

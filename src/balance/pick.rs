@@ -1,5 +1,6 @@
 //! Choosing one endpoint among several.
 
+use std::cmp::Ordering as Busier;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -150,7 +151,7 @@ impl Cycle {
     }
 }
 
-/// The order of one cycle, in which every endpoint has its weight's share and no longer runs than it must: at each turn all gain their
+/// The order of one cycle, in which every endpoint has its weight's share and is never a whole turn ahead of it: at each turn all gain their
 /// weight, the richest is chosen and pays the sum of all. Empty when all weights are 0 or the cycle is longer than [`LONGEST_CYCLE`].
 fn smooth_order(weights: &[u32]) -> Box<[u32]> {
     let divisor = weights.iter().fold(0, |a, b| gcd(a, *b)).max(1);
@@ -197,15 +198,22 @@ fn least_busy(field: &Field<'_>, dice: &mut Dice) -> Option<usize> {
     let mut equals = 0;
     for (position, candidate) in field.members() {
         let weight = u64::from(candidate.weight);
-        let order = match best {
-            None => std::cmp::Ordering::Less,
-            Some((_, best)) => {
-                let busy = u64::from(candidate.in_flight) * u64::from(best.weight);
-                busy.cmp(&(u64::from(best.in_flight) * weight))
+        let order = best.map_or(Busier::Less, |(_, best)| {
+            let busy = u64::from(candidate.in_flight) * u64::from(best.weight);
+            busy.cmp(&(u64::from(best.in_flight) * weight))
+        });
+        let wins = match order {
+            Busier::Less => {
+                equals = weight;
+                true
             }
+            Busier::Equal => {
+                equals += weight;
+                scale(dice.any_u64(), equals) < weight
+            }
+            Busier::Greater => false,
         };
-        equals = if order.is_lt() { weight } else { equals + weight };
-        if order.is_lt() || (order.is_eq() && scale(dice.any_u64(), equals) < weight) {
+        if wins {
             best = Some((position, candidate));
         }
     }

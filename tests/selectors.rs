@@ -1,0 +1,373 @@
+//! What the selectors promise, whatever the weights, loads and failures.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use vanne::balance::pick::client_key;
+use vanne::balance::{Candidate, Choice, Method, Picker};
+use vanne::base::dice::Dice;
+
+const ALL: [Method; 4] = [Method::RoundRobin, Method::LeastConn, Method::IpHash, Method::Random];
+
+/// A picker with the endpoints it chooses among.
+struct Pool {
+    picker: Picker,
+    candidates: Vec<Candidate>,
+    dice: Dice,
+}
+
+impl Pool {
+    fn new(method: Method, weights: &[u32]) -> Self {
+        let endpoints: Vec<_> =
+            weights.iter().enumerate().map(|(i, w)| (format!("10.0.0.{i}:8000"), *w)).collect();
+        Self {
+            picker: Picker::new(method, &endpoints),
+            candidates: weights.iter().map(|w| Candidate { weight: *w, in_flight: 0, up: true }).collect(),
+            dice: Dice::seeded(7),
+        }
+    }
+
+    fn of(method: Method, candidates: Vec<Candidate>) -> Self {
+        let weights: Vec<_> = candidates.iter().map(|c| c.weight).collect();
+        Self { candidates, ..Self::new(method, &weights) }
+    }
+
+    fn pick_for(&mut self, client: u64, tried: &[usize]) -> Option<usize> {
+        self.picker.pick(&mut Choice { candidates: &self.candidates, tried, client, dice: &mut self.dice })
+    }
+
+    fn pick(&mut self) -> Option<usize> {
+        self.pick_for(0, &[])
+    }
+
+    /// How many of the next `picks` each endpoint gets; every pick must find one.
+    fn shares(&mut self, picks: usize) -> Vec<usize> {
+        let mut shares = vec![0; self.candidates.len()];
+        for client in 0..picks {
+            shares[self.pick_for(client as u64, &[]).expect("somebody can be chosen")] += 1;
+        }
+        shares
+    }
+
+    fn letters(&mut self, picks: usize) -> String {
+        (0..picks).map(|_| (b'a' + self.pick().expect("somebody can be chosen") as u8) as char).collect()
+    }
+}
+
+fn any_candidate() -> impl Strategy<Value = Candidate> {
+    (0..5u32, 0..9u32, any::<bool>()).prop_map(|(weight, in_flight, up)| Candidate { weight, in_flight, up })
+}
+
+fn assert_within(shares: &[usize], exact: &[f64], slack: f64) {
+    for (position, (got, exact)) in shares.iter().zip(exact).enumerate() {
+        let off = (*got as f64 - exact).abs();
+        assert!(off <= slack, "endpoint {position} got {got}, not {exact:.1} ± {slack}: {shares:?}");
+    }
+}
+
+// What holds for every selector.
+
+proptest! {
+    #[test]
+    fn a_choice_is_an_endpoint_with_weight_that_was_not_tried_and_up_while_any_such_is(
+        candidates in vec(any_candidate(), 0..8),
+        tried in vec(0..8usize, 0..8),
+        client: u64,
+    ) {
+        let left = |position: &usize| candidates[*position].weight > 0 && !tried.contains(position);
+        let left: Vec<_> = (0..candidates.len()).filter(left).collect();
+        let some_up = left.iter().any(|p| candidates[*p].up);
+        for method in ALL {
+            let mut pool = Pool::of(method, candidates.clone());
+            for _ in 0..20 {
+                match pool.pick_for(client, &tried) {
+                    Some(chosen) => {
+                        prop_assert!(left.contains(&chosen), "{method:?} chose {chosen} of {left:?}");
+                        prop_assert!(!some_up || candidates[chosen].up, "{method:?} chose one that is down");
+                    }
+                    None => prop_assert!(left.is_empty(), "{method:?} chose nobody of {left:?}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn when_nobody_is_up_the_shares_are_those_of_all() {
+    for method in ALL {
+        let mut pool = Pool::new(method, &[2, 1, 1]);
+        pool.candidates.iter_mut().for_each(|c| c.up = false);
+        assert_within(&pool.shares(4000), &[2000.0, 1000.0, 1000.0], 150.0);
+    }
+}
+
+#[test]
+fn every_selector_shares_out_an_idle_pool_by_weight() {
+    for method in ALL {
+        let mut pool = Pool::new(method, &[4, 3, 2, 1]);
+        assert_within(&pool.shares(10_000), &[4000.0, 3000.0, 2000.0, 1000.0], 200.0);
+    }
+}
+
+#[test]
+fn a_weight_changed_while_running_changes_the_share() {
+    for method in ALL {
+        let mut pool = Pool::new(method, &[4, 4, 4]);
+        pool.candidates[2].weight = 2;
+        assert_within(&pool.shares(5000), &[2000.0, 2000.0, 1000.0], 150.0);
+    }
+}
+
+// Round robin.
+
+#[test]
+fn round_robin_takes_turns_smoothly() {
+    for (weights, order) in [
+        (&[1, 1, 1][..], "abcabc"),
+        (&[5, 1, 1], "aabacaaaabacaa"),
+        (&[50, 10, 10], "aabacaaaabacaa"),
+        (&[2, 1], "abaaba"),
+        (&[0, 1, 0, 1], "bdbdbd"),
+        (&[4_000_000_000, 2_000_000_000], "abaaba"),
+        (&[1], "aaa"),
+    ] {
+        assert_eq!(Pool::new(Method::RoundRobin, weights).letters(order.len()), order, "{weights:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn round_robin_shares_are_exact_over_every_cycle(weights in vec(0..9u32, 1..8), begin in 0..50usize) {
+        let cycle: u32 = weights.iter().sum();
+        prop_assume!(cycle > 0);
+        let mut pool = Pool::new(Method::RoundRobin, &weights);
+        pool.shares(begin);
+        let exact: Vec<_> = weights.iter().map(|w| *w as usize).collect();
+        prop_assert_eq!(pool.shares(cycle as usize), exact);
+    }
+
+    #[test]
+    fn nobody_is_ever_a_whole_turn_ahead_of_its_share(weights in vec(1..9u32, 2..8)) {
+        let cycle: u32 = weights.iter().sum();
+        let mut pool = Pool::new(Method::RoundRobin, &weights);
+        let mut served = vec![0; weights.len()];
+        for turn in 1..=2 * cycle {
+            let chosen = pool.pick().unwrap();
+            served[chosen] += 1;
+            // served < share + 1, the share being turn × weight ÷ cycle
+            prop_assert!((served[chosen] - 1) * cycle < turn * weights[chosen], "{weights:?}: {chosen} at turn {turn}");
+        }
+    }
+
+    #[test]
+    fn the_turns_of_those_that_are_down_are_spread_over_the_rest_by_weight(
+        weights in vec(1..6u32, 3..7),
+        down in any::<Index>(),
+    ) {
+        let down = down.index(weights.len());
+        let mut pool = Pool::new(Method::RoundRobin, &weights);
+        pool.candidates[down].up = false;
+        let rest = f64::from(weights.iter().sum::<u32>() - weights[down]);
+        let share = |(position, weight): (usize, &u32)| {
+            if position == down { 0.0 } else { 3000.0 * f64::from(*weight) / rest }
+        };
+        let exact: Vec<_> = weights.iter().enumerate().map(share).collect();
+        // A broken cycle at the end, and the sequence's own error: a few picks, not a few percent.
+        assert_within(&pool.shares(3000), &exact, 10.0);
+    }
+
+    #[test]
+    fn weights_without_a_short_cycle_get_their_shares_too(weights in vec(1_000_000..9_000_000u32, 2..6)) {
+        let mut pool = Pool::new(Method::RoundRobin, &weights);
+        let all: f64 = weights.iter().map(|w| f64::from(*w)).sum();
+        let exact: Vec<_> = weights.iter().map(|w| 3000.0 * f64::from(*w) / all).collect();
+        assert_within(&pool.shares(3000), &exact, 10.0);
+    }
+}
+
+#[test]
+fn a_tiny_weight_beside_a_huge_one_keeps_its_tiny_share() {
+    let shares = Pool::new(Method::RoundRobin, &[1, 99_999]).shares(100_000);
+    assert_within(&shares, &[1.0, 99_999.0], 2.0);
+}
+
+#[test]
+fn second_attempts_are_spread_over_the_rest_and_do_not_steer_first_ones() {
+    let mut pool = Pool::new(Method::RoundRobin, &[1, 1, 1]);
+    let (mut first, mut second) = ([0; 3], [0; 3]);
+    for _ in 0..3000 {
+        let chosen = pool.pick_for(0, &[]).unwrap();
+        first[chosen] += 1;
+        // The last endpoint refuses every connection, and nobody has noticed yet.
+        if chosen == 2 {
+            second[pool.pick_for(0, &[2]).unwrap()] += 1;
+        }
+    }
+    assert_eq!(first, [1000, 1000, 1000]);
+    assert_within(&second, &[500.0, 500.0, 0.0], 5.0);
+}
+
+#[test]
+fn workers_that_pick_at_once_still_get_exact_shares_together() {
+    let pool = Pool::new(Method::RoundRobin, &[3, 2, 1]);
+    let work = |seed| {
+        let mut dice = Dice::seeded(seed);
+        let mut shares = [0; 3];
+        for _ in 0..600 {
+            let mut choice = Choice { candidates: &pool.candidates, tried: &[], client: 0, dice: &mut dice };
+            shares[pool.picker.pick(&mut choice).unwrap()] += 1;
+        }
+        shares
+    };
+    let together = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..4).map(|seed| scope.spawn(move || work(seed))).collect();
+        let shares = workers.into_iter().map(|worker| worker.join().unwrap());
+        shares.fold([0; 3], |a, b| [a[0] + b[0], a[1] + b[1], a[2] + b[2]])
+    });
+    assert_eq!(together, [1200, 800, 400]);
+}
+
+// Least connections.
+
+proptest! {
+    #[test]
+    fn least_conn_never_picks_a_busier_one_per_weight(
+        loads in vec((any::<u32>(), 1..=u32::MAX), 1..10),
+        seed: u64,
+    ) {
+        let load = |(in_flight, weight): &(u32, u32)| Candidate { weight: *weight, in_flight: *in_flight, up: true };
+        let mut pool = Pool::of(Method::LeastConn, loads.iter().map(load).collect());
+        pool.dice = Dice::seeded(seed);
+        let chosen = pool.pick().unwrap();
+        let chosen = pool.candidates[chosen];
+        for other in &pool.candidates {
+            let busier = u128::from(chosen.in_flight) * u128::from(other.weight)
+                > u128::from(other.in_flight) * u128::from(chosen.weight);
+            prop_assert!(!busier, "{chosen:?} chosen before {other:?}");
+        }
+    }
+}
+
+#[test]
+fn least_conn_breaks_ties_by_chance_among_the_least_busy_alone() {
+    let load = |in_flight, weight| Candidate { weight, in_flight, up: true };
+    // 2 of 1, 4 of 2 and 6 of 3 are equally busy; 3 of 1 is busier.
+    let mut pool = Pool::of(Method::LeastConn, vec![load(2, 1), load(3, 1), load(4, 2), load(6, 3)]);
+    let shares = pool.shares(6000);
+    assert_within(&shares, &[1000.0, 0.0, 2000.0, 3000.0], 150.0);
+    assert_eq!(shares[1], 0);
+}
+
+#[test]
+fn least_conn_fills_a_pool_in_proportion_to_weight() {
+    let mut pool = Pool::new(Method::LeastConn, &[1, 2, 3]);
+    for _ in 0..60 {
+        let chosen = pool.pick().unwrap();
+        pool.candidates[chosen].in_flight += 1;
+    }
+    let loads: Vec<_> = pool.candidates.iter().map(|c| c.in_flight).collect();
+    assert_eq!(loads, [10, 20, 30]);
+}
+
+// Client hash.
+
+proptest! {
+    #[test]
+    fn when_an_instance_leaves_only_its_clients_move(weights in vec(1..6u32, 2..8), leaving in any::<Index>()) {
+        let leaving = leaving.index(weights.len());
+        let mut pool = Pool::new(Method::IpHash, &weights);
+        let before: Vec<_> = (0..300).map(|client| pool.pick_for(client, &[]).unwrap()).collect();
+        pool.candidates[leaving].up = false;
+        for (client, before) in before.iter().enumerate() {
+            let after = pool.pick_for(client as u64, &[]).unwrap();
+            if *before == leaving {
+                prop_assert_ne!(after, leaving);
+            } else {
+                prop_assert_eq!(after, *before, "client {} had no reason to move", client);
+            }
+        }
+        pool.candidates[leaving].up = true;
+        for (client, before) in before.iter().enumerate() {
+            prop_assert_eq!(pool.pick_for(client as u64, &[]).unwrap(), *before, "client {} is not back", client);
+        }
+    }
+}
+
+#[test]
+fn the_clients_of_one_that_left_are_spread_over_all_others_by_weight() {
+    let mut pool = Pool::new(Method::IpHash, &[4, 3, 2, 1]);
+    let orphans: Vec<_> = (0..20_000).filter(|client| pool.pick_for(*client, &[]) == Some(0)).collect();
+    pool.candidates[0].up = false;
+    let mut shares = [0; 4];
+    for client in &orphans {
+        shares[pool.pick_for(*client, &[]).unwrap()] += 1;
+    }
+    let sixth = orphans.len() as f64 / 6.0;
+    assert_within(&shares, &[0.0, 3.0 * sixth, 2.0 * sixth, sixth], 250.0);
+}
+
+#[test]
+fn an_instance_removed_from_the_plan_moves_no_other_client_and_the_order_does_not_matter() {
+    let all = ["a:1", "b:1", "c:1", "d:1"];
+    let fewer = ["d:1", "a:1", "c:1"];
+    let picker = |names: &[&str]| {
+        Picker::new(Method::IpHash, &names.iter().map(|name| (name.to_string(), 1)).collect::<Vec<_>>())
+    };
+    let (before, after) = (picker(&all), picker(&fewer));
+    let mut dice = Dice::seeded(1);
+    let mut pick = |picker: &Picker, count, client| {
+        let candidates = vec![Candidate { weight: 1, in_flight: 0, up: true }; count];
+        picker.pick(&mut Choice { candidates: &candidates, tried: &[], client, dice: &mut dice }).unwrap()
+    };
+    for client in 0..500 {
+        let (old, new) = (all[pick(&before, 4, client)], fewer[pick(&after, 3, client)]);
+        assert!(old == new || old == "b:1", "client {client} moved from {old} to {new}");
+    }
+}
+
+/// Computed once. Gateways of one fleet, of different releases, must send a client to the same instance.
+const KEY: u64 = 211_982_827_174_691_851;
+const CHOICES: [usize; 12] = [1, 3, 3, 3, 2, 3, 1, 2, 3, 3, 1, 3];
+
+#[test]
+fn the_choice_is_the_same_in_every_process_and_release() {
+    assert_eq!(client_key(IpAddr::from([192, 0, 2, 77])), KEY);
+    let mut pool = Pool::new(Method::IpHash, &[1, 1, 1, 2]);
+    let chosen: Vec<_> = (0..12).map(|client| pool.pick_for(client, &[]).unwrap()).collect();
+    assert_eq!(chosen, CHOICES);
+}
+
+#[test]
+fn a_client_is_its_network() {
+    let key = |text: &str| client_key(text.parse().unwrap());
+    for (one, other, same, fact) in [
+        ("192.0.2.1", "192.0.2.254", true, "one /24 is one client"),
+        ("192.0.2.1", "192.0.3.1", false, "another /24 is another"),
+        ("2001:db8:0:1::1", "2001:db8:0:1:ffff::9", true, "one /64 is one client"),
+        ("2001:db8:0:1::1", "2001:db8:0:2::1", false, "another /64 is another"),
+        (
+            "::ffff:192.0.2.1",
+            "192.0.2.9",
+            true,
+            "an IPv4 address mapped into IPv6 is IPv4 (RFC 4291 §2.5.5.2)",
+        ),
+        ("::ffff:192.0.2.1", "::ffff:192.0.3.1", false, "and not one /64 with all others"),
+    ] {
+        assert_eq!(key(one) == key(other), same, "{fact}: {one} {other}");
+    }
+}
+
+// Chance.
+
+#[test]
+fn chance_reaches_everybody_and_repeats_with_its_seed() {
+    let run = || -> Vec<_> {
+        let mut pool = Pool::new(Method::Random, &[1, 1, 1]);
+        (0..100).map(|_| pool.pick().unwrap()).collect()
+    };
+    assert_eq!(run(), run());
+    assert_eq!(run().into_iter().collect::<HashSet<_>>().len(), 3);
+}

@@ -2,5 +2,8 @@
 //!
 //! Not here: sending responses.
 
+mod authority;
 pub mod client;
+mod framing;
 pub mod request;
+mod target;

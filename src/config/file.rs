@@ -9,12 +9,14 @@ use serde_json::{Value as Json, json};
 use toml::de::DeValue;
 
 use super::kind::{
-    Address, AdminAddress, AnySize, AnyTime, ByStatus, CheckType, CookieName, Count, HostName, HostPort, Label,
-    Level, List, Named, Network, OneOrMany, OrOff, Path, Prefix, Pseudonym, RedisUrl, Size, Statuses, Text,
-    Threads, Timeout,
+    Address, AdminAddress, AnySize, AnyTime, ByStatus, CheckType, CookieName, Count, HostName, HostPort,
+    Label, Level, List, Named, Network, OneOrMany, OrOff, Path, Prefix, Pseudonym, RedisUrl, Size, Statuses,
+    Text, Threads, Timeout,
 };
-use super::read::{Fallback, Node, Reader, Section, Set, Setting, Shape, State, table};
+use super::read::{Node, Reader, Set, State};
 use super::reference::section_schema;
+use super::setting::{Fallback, Section, Setting, Shape};
+use super::table::table;
 use crate::balance::Method as Balance;
 use crate::cache::{ClientDirectives, QueryRule, SetCookie, TtlMode};
 use crate::forward::HostRule;
@@ -26,15 +28,15 @@ table! {
     /// For the keys that flags and environment variables set, too, a flag comes first, then the variable, then this file.
     File {
         /// The process as a whole.
-        server: ServerTable = {}, or {};
+        server: ServerTable = {}, or { threads = 7 };
         /// Public listeners by name. Without any, one named `web` listens on 0.0.0.0:8080.
-        listen: Named<ListenTable> = { web = {} }, or { web = {} };
+        listen: Named<ListenTable> = { web = {} }, or { public = { addr = ":8081" } };
         /// The operator's own listener: /metrics, /healthz, /readyz. Keep it away from the public.
-        admin: AdminTable = {}, or {};
+        admin: AdminTable = {}, or { addr = "off" };
         /// Logs: the program's own messages and the access log.
-        log: LogTable = {}, or {};
+        log: LogTable = {}, or { level = "debug" };
         /// The store that all gateways share.
-        redis: RedisTable = {}, or {};
+        redis: RedisTable = {}, or { url = "redis://127.0.0.1:6379" };
         /// Groups of interchangeable API instances, by name.
         upstreams: Named<UpstreamTable> = {}, or { api = { servers = ["127.0.0.1:8001"] } };
         /// Cache policies by name; a route names the one it uses.
@@ -206,7 +208,7 @@ table! {
         /// How long a request waits for another's fetch of the same answer before it fetches for itself.
         wait_timeout: AnyTime = "10s", or "2s";
         /// What tells two answers apart, beside scheme, host, port and path.
-        key: KeyTable = {}, or {};
+        key: KeyTable = {}, or { sort_query = true };
     }
 }
 
@@ -230,7 +232,7 @@ table! {
         /// Its name in metrics and logs; not written: made from the match.
         name: Label = absent, or "everything";
         /// Which requests it takes.
-        r#match: MatchTable = {}, or {};
+        r#match: MatchTable = {}, or { path = "/query" };
         /// The upstream that answers.
         upstream: Text = absent, or "api";
         /// The cache before it.

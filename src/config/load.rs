@@ -6,7 +6,8 @@ use super::check;
 use super::file::File;
 use super::overrides::{self, Overrides};
 use super::problem::{Place, Problem, Problems, Spot};
-use super::read::{Node, Reader, Setting};
+use super::read::{Node, Reader};
+use super::setting::Setting;
 use super::variable::Env;
 use crate::plan::Plan;
 

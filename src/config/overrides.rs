@@ -3,7 +3,8 @@
 use super::file::{File, ListenTable};
 use super::kind::{Address, Named};
 use super::problem::{Place, Problem, Spot};
-use super::read::{Reader, Set, Setting, State};
+use super::read::{Reader, Set, State};
+use super::setting::Setting;
 use super::variable::Env;
 
 /// What the command line says; each comes before the environment variable, which comes before the file.

@@ -86,6 +86,17 @@ impl Problem {
         self
     }
 
+    /// Says `name` in place of `value` wherever it stands.
+    pub(super) fn hide(&mut self, value: &str, name: &str) {
+        self.message = self.message.replace(value, name);
+        for text in [&mut self.help, &mut self.label].into_iter().flatten() {
+            *text = text.replace(value, name);
+        }
+        if let Some((_, label)) = &mut self.also {
+            *label = label.replace(value, name);
+        }
+    }
+
     /// Where it comes among the others: what concerns the whole file, then the file's order, then what is outside.
     fn order(&self) -> (u8, usize) {
         match &self.place {
@@ -153,8 +164,7 @@ impl Problems {
         problem: &'a Problem,
         span: &Range<usize>,
     ) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
-        let here =
-            AnnotationKind::Primary.span(first_line(&self.text, span)).label(problem.label.as_deref());
+        let here = AnnotationKind::Primary.span(first_line(&self.text, span)).label(problem.label.as_deref());
         let there = problem.also.iter().map(|(span, label)| {
             AnnotationKind::Context.span(first_line(&self.text, span)).label(label.as_str())
         });
@@ -222,7 +232,8 @@ mod tests {
 
     #[test]
     fn lines_and_columns_count_characters_from_one() {
-        for (text, at, expected) in [("ab", 0, (1, 1)), ("a\nbc", 3, (2, 2)), ("é=x", 3, (1, 3)), ("", 0, (1, 1))]
+        for (text, at, expected) in
+            [("ab", 0, (1, 1)), ("a\nbc", 3, (2, 2)), ("é=x", 3, (1, 3)), ("", 0, (1, 1))]
         {
             assert_eq!(line_and_column(text, at), expected);
         }

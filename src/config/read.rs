@@ -5,130 +5,13 @@
 
 use std::borrow::Cow;
 
-use serde_json::{Value as Json, json};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{Place, Problem, Spot};
+use super::setting::{Fallback, Setting, Shape};
 use super::suggest::nearest;
 use super::variable::{Env, Expanded, VariableError, expand};
-
-/// A key's type: how its value is read and described.
-pub trait Setting: Sized {
-    /// Reads a value; `None` after having reported why not.
-    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self>;
-
-    /// What a value must look like, as JSON Schema draft-07.
-    fn schema() -> Json;
-
-    /// What the value is made of, for the reference.
-    fn shape() -> Shape {
-        Shape::Value
-    }
-}
-
-/// A key's type that is written as one text.
-pub trait FromText: Sized {
-    /// What it is called: "a duration".
-    fn what() -> String;
-
-    /// A right value, as it is written between quotes.
-    const EXAMPLE: &'static str;
-
-    /// A regular expression of what is accepted, for editors.
-    const PATTERN: &'static str = ".*";
-
-    /// The value is never shown: it may hold a password.
-    const SECRET: bool = false;
-
-    /// Reads the text.
-    ///
-    /// # Errors
-    /// What would be right; `None` when the example says it.
-    fn from_text(text: &str) -> Result<Self, Option<String>>;
-
-    /// What a value must look like, as JSON Schema draft-07.
-    fn text_schema() -> Json {
-        json!({ "type": "string", "pattern": format!("{}|\\$\\{{", Self::PATTERN) })
-    }
-}
-
-impl<T: FromText> Setting for T {
-    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
-        let written = reader.text(node, &T::what(), &format!("\"{}\"", T::EXAMPLE))?;
-        match T::from_text(&written.text) {
-            Ok(value) => Some(value),
-            Err(help) => {
-                let help = help.unwrap_or_else(|| format!("write it like \"{}\"", T::EXAMPLE));
-                let shown = node.shown(&written, T::SECRET);
-                reader.report(Problem::of(&node.spot, format!("{shown} is not {}", T::what())).help(help));
-                None
-            }
-        }
-    }
-
-    fn schema() -> Json {
-        T::text_schema()
-    }
-}
-
-/// What a value is made of.
-pub enum Shape {
-    /// Something without keys of its own.
-    Value,
-    /// One table.
-    Table(Section),
-    /// Tables by name.
-    Named(Section),
-    /// Tables in a list.
-    Each(Section),
-}
-
-/// The keys of a table.
-pub struct Section {
-    /// What the table is for.
-    pub about: String,
-    /// Its keys, in the order of the reference.
-    pub keys: Vec<Key>,
-}
-
-/// A key as it is described.
-pub struct Key {
-    /// Its name.
-    pub name: &'static str,
-    /// What it means.
-    pub doc: String,
-    /// What it is when it is not written.
-    pub default: Fallback,
-    /// Another right value, as TOML.
-    pub example: &'static str,
-    /// What a value must look like, as JSON Schema draft-07.
-    pub schema: fn() -> Json,
-    /// What the value is made of.
-    pub shape: fn() -> Shape,
-}
-
-/// What a key is when it is not written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fallback {
-    /// This value, as TOML.
-    Value(&'static str),
-    /// Nothing, which has a meaning of its own.
-    Absent,
-    /// A mistake.
-    Required,
-}
-
-impl Fallback {
-    /// Reads what the list of keys says: the word `absent`, the word `required`, or a value.
-    pub fn from_written(text: &'static str) -> Self {
-        match text {
-            "absent" => Self::Absent,
-            "required" => Self::Required,
-            value => Self::Value(value),
-        }
-    }
-}
 
 /// The value of a key and where it stands.
 #[derive(Debug, Clone)]
@@ -281,10 +164,10 @@ impl<'a> Node<'a> {
     }
 
     /// The value in a message: as written, so that what a variable holds is never shown.
-    fn shown(&self, written: &Expanded, secret: bool) -> String {
+    pub fn shown(&self, written: &Expanded, secret: bool) -> String {
         match self.value {
             _ if secret => "the value".to_owned(),
-            DeValue::String(text) if written.from_variable => format!("the value of \"{text}\""),
+            DeValue::String(text) if written.has_variable => format!("the value of \"{text}\""),
             _ => format!("\"{}\"", written.text.escape_debug()),
         }
     }
@@ -295,16 +178,21 @@ pub fn join(table: &str, key: &str) -> String {
     if table.is_empty() { key.to_owned() } else { format!("{table}.{key}") }
 }
 
+/// Shorter values are numbers and words, which are no secrets, and whose replacement would garble messages.
+const SHORTEST_SECRET: usize = 4;
+
 /// What is found on the way through a file.
 pub struct Reader<'e> {
     env: &'e dyn Env,
     problems: Vec<Problem>,
+    /// The variables that texts took, with their values: none of the values may be told.
+    taken: Vec<(String, String)>,
 }
 
 impl<'e> Reader<'e> {
     /// A reader that takes variables from `env`.
     pub fn new(env: &'e dyn Env) -> Self {
-        Self { env, problems: Vec::new() }
+        Self { env, problems: Vec::new(), taken: Vec::new() }
     }
 
     /// Notes a mistake.
@@ -312,8 +200,12 @@ impl<'e> Reader<'e> {
         self.problems.push(problem);
     }
 
-    /// Everything noted.
-    pub fn into_problems(self) -> Vec<Problem> {
+    /// Everything noted, with the values of variables replaced by their names: a message may quote any text, and any text may
+    /// have come from a variable that holds a secret.
+    pub fn into_problems(mut self) -> Vec<Problem> {
+        for (name, value) in self.taken.iter().filter(|(_, value)| value.len() >= SHORTEST_SECRET) {
+            self.problems.iter_mut().for_each(|problem| problem.hide(value, &format!("${{{name}}}")));
+        }
         self.problems
     }
 
@@ -338,7 +230,10 @@ impl<'e> Reader<'e> {
             return None;
         };
         match expand(written, self.env) {
-            Ok(expanded) => Some(expanded),
+            Ok(expanded) => {
+                self.taken.extend_from_slice(&expanded.taken);
+                Some(expanded)
+            }
             Err(error) => {
                 self.report(variable_problem(&node.spot, &error, example.trim_matches('"')));
                 None
@@ -350,16 +245,13 @@ impl<'e> Reader<'e> {
     pub fn number(&mut self, node: &Node<'_>, min: u64, max: u64) -> Option<u64> {
         let expected = format!("a whole number from {min} to {max}");
         let example = max.min(min.max(3)).to_string();
-        let number = match node.value {
-            DeValue::Integer(number) => i128::from_str_radix(number.as_str(), number.radix()).ok(),
+        let (number, found) = match node.value {
+            DeValue::Integer(number) => {
+                (i128::from_str_radix(number.as_str(), number.radix()).ok(), number.to_string())
+            }
             DeValue::String(text) if text.contains("${") => {
                 let written = self.text(node, &expected, &example)?;
-                let Ok(number) = written.text.trim().parse() else {
-                    let shown = node.shown(&written, false);
-                    self.report(Problem::of(&node.spot, format!("{shown} is not {expected}")));
-                    return None;
-                };
-                Some(number)
+                (written.text.trim().parse().ok(), node.shown(&written, false))
             }
             _ => {
                 self.mismatch(node, &expected, &example);
@@ -368,7 +260,7 @@ impl<'e> Reader<'e> {
         };
         let fits = number.and_then(|n| u64::try_from(n).ok()).filter(|n| (min..=max).contains(n));
         if fits.is_none() {
-            self.report(Problem::of(&node.spot, format!("this is not {expected}")));
+            self.report(Problem::of(&node.spot, format!("expected {expected}, found {found}")));
         }
         fits
     }
@@ -453,105 +345,3 @@ fn type_name(value: &DeValue<'_>) -> &'static str {
         DeValue::Table(_) => "a table",
     }
 }
-
-/// Declares a table of keys. Each key is written once: its doc, its type, its default and another right value (both as TOML; `absent` and
-/// `required` stand for a default that is none). From this come the reader, the reference and the schema.
-macro_rules! table {
-    ($(#[doc = $about:literal])+ $name:ident {
-        $($(#[doc = $doc:literal])+ $key:ident: $kind:ty = $default:tt, or $example:tt;)+
-    }) => {
-        $(#[doc = $about])+
-        #[derive(Debug, Clone)]
-        pub struct $name {
-            $($(#[doc = $doc])+ pub $key: $crate::config::read::Set<$kind>,)+
-        }
-
-        impl $name {
-            fn names() -> Vec<&'static str> {
-                vec![$(stringify!($key).trim_start_matches("r#")),+]
-            }
-
-            /// The keys as they are described.
-            pub fn section() -> $crate::config::read::Section {
-                use $crate::config::read::{Fallback, Key, Section, Setting};
-                Section {
-                    about: [$($about),+].map(str::trim).join("\n"),
-                    keys: vec![$(Key {
-                        name: stringify!($key).trim_start_matches("r#"),
-                        doc: [$($doc),+].map(str::trim).join("\n"),
-                        default: Fallback::from_written(stringify!($default)),
-                        example: stringify!($example),
-                        schema: <$kind as Setting>::schema,
-                        shape: <$kind as Setting>::shape,
-                    }),+],
-                }
-            }
-        }
-
-        impl $crate::config::read::Setting for $name {
-            fn read(
-                node: &$crate::config::read::Node<'_>,
-                reader: &mut $crate::config::read::Reader<'_>,
-            ) -> Option<Self> {
-                use $crate::config::read::Fallback;
-                let Some(members) = node.value.as_table() else {
-                    reader.mismatch(node, "a table", &format!("{{ {} = … }}", Self::names().join(" = …, ")));
-                    return None;
-                };
-                reader.unknown_keys(node, members, &Self::names());
-                Some(Self {
-                    $($key: reader.key(
-                        node,
-                        members,
-                        stringify!($key).trim_start_matches("r#"),
-                        Fallback::from_written(stringify!($default)),
-                    ),)+
-                })
-            }
-
-            fn schema() -> serde_json::Value {
-                $crate::config::reference::section_schema(&Self::section())
-            }
-
-            fn shape() -> $crate::config::read::Shape {
-                $crate::config::read::Shape::Table(Self::section())
-            }
-        }
-    };
-}
-pub(super) use table;
-
-/// Declares the words of a choice, each with its meaning.
-macro_rules! words {
-    ($type:ty, $what:literal, $($(#[doc = $doc:literal])* $word:literal => $value:expr),+ $(,)?) => {
-        impl $crate::config::read::FromText for $type {
-            fn what() -> String {
-                $what.to_owned()
-            }
-
-            const EXAMPLE: &'static str = [$($word),+][0];
-
-            fn from_text(text: &str) -> Result<Self, Option<String>> {
-                match text {
-                    $($word => Ok($value),)+
-                    _ => {
-                        let words = [$($word),+];
-                        let known = words.join(", ");
-                        Err(Some(match $crate::config::suggest::nearest(text, words) {
-                            Some(word) => format!("did you mean \"{word}\"? known: {known}"),
-                            None => format!("known: {known}"),
-                        }))
-                    }
-                }
-            }
-
-            fn text_schema() -> serde_json::Value {
-                serde_json::json!({ "anyOf": [
-                    { "enum": [$($word),+] },
-                    { "type": "string", "pattern": "\\$\\{" },
-                ] })
-            }
-        }
-    };
-}
-pub(super) use words;

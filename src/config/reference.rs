@@ -3,11 +3,12 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::file::{File, root};
-use super::read::{Fallback, Key, Section, Setting, Shape};
+use super::setting::{Fallback, Key, Section, Setting, Shape};
 
 const HEAD: &str = "\
 # Every setting with its meaning and its default. Lines that begin with `#` and no space are examples of settings that are not
 # set unless they are written.
+#
 ";
 
 /// Every key with its doc and its default, as a TOML file that loads.
@@ -56,6 +57,9 @@ fn key_schema(key: &Key) -> Json {
         && let Some(default) = toml_to_json(text)
     {
         schema["default"] = default;
+    }
+    if let Some(example) = toml_to_json(key.example) {
+        schema["examples"] = json!([example]);
     }
     schema
 }

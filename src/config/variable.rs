@@ -29,8 +29,10 @@ impl Env for SystemEnv {
 pub struct Expanded {
     /// What it says.
     pub text: String,
-    /// Whether any of it came from a variable: such a text may be a secret and is never shown.
-    pub from_variable: bool,
+    /// Whether there is a variable in it: what it says may be a secret and is never shown.
+    pub has_variable: bool,
+    /// The names and values that the environment gave.
+    pub taken: Vec<(String, String)>,
 }
 
 /// Why a text's variables could not be put in.
@@ -51,7 +53,8 @@ pub enum VariableError {
 /// # Errors
 /// The first variable that cannot be put in.
 pub fn expand(text: &str, env: &dyn Env) -> Result<Expanded, VariableError> {
-    let mut out = Expanded { text: String::with_capacity(text.len()), from_variable: false };
+    let mut out =
+        Expanded { text: String::with_capacity(text.len()), has_variable: false, taken: Vec::new() };
     let mut rest = text;
     while let Some(at) = rest.find('$') {
         out.text.push_str(&rest[..at]);
@@ -61,8 +64,7 @@ pub fn expand(text: &str, env: &dyn Env) -> Result<Expanded, VariableError> {
             rest = after;
         } else if let Some(after) = rest.strip_prefix('{') {
             let end = after.find('}').ok_or(VariableError::Open)?;
-            out.text.push_str(&value_of(&after[..end], env)?);
-            out.from_variable = true;
+            put_in(&after[..end], env, &mut out)?;
             rest = &after[end + 1..];
         } else {
             out.text.push('$');
@@ -72,7 +74,8 @@ pub fn expand(text: &str, env: &dyn Env) -> Result<Expanded, VariableError> {
     Ok(out)
 }
 
-fn value_of(inner: &str, env: &dyn Env) -> Result<String, VariableError> {
+/// Adds the value of `NAME` or `NAME:-default`.
+fn put_in(inner: &str, env: &dyn Env, out: &mut Expanded) -> Result<(), VariableError> {
     let (name, default) = match inner.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (inner, None),
@@ -80,11 +83,19 @@ fn value_of(inner: &str, env: &dyn Env) -> Result<String, VariableError> {
     if !is_name(name) {
         return Err(VariableError::Name(name.to_owned()));
     }
-    match default {
-        Some(default) if default.contains("${") => Err(VariableError::Nested),
-        Some(default) => Ok(env.get(name).filter(|v| !v.is_empty()).unwrap_or_else(|| default.to_owned())),
-        None => env.get(name).ok_or_else(|| VariableError::NotSet(name.to_owned())),
+    if default.is_some_and(|default| default.contains("${")) {
+        return Err(VariableError::Nested);
     }
+    out.has_variable = true;
+    match (env.get(name).filter(|value| default.is_none() || !value.is_empty()), default) {
+        (Some(value), _) => {
+            out.text.push_str(&value);
+            out.taken.push((name.to_owned(), value));
+        }
+        (None, Some(default)) => out.text.push_str(default),
+        (None, None) => return Err(VariableError::NotSet(name.to_owned())),
+    }
+    Ok(())
 }
 
 fn is_name(name: &str) -> bool {
@@ -127,9 +138,11 @@ mod tests {
     }
 
     #[test]
-    fn a_text_remembers_that_it_came_from_a_variable() {
-        let env = HashMap::new();
-        assert!(expand("${A:-x}", &env).is_ok_and(|e| e.from_variable));
-        assert!(expand("$$x", &env).is_ok_and(|e| !e.from_variable));
+    fn a_text_remembers_what_the_environment_gave() {
+        let env: HashMap<String, String> = [("A".into(), "x".into())].into();
+        let facts = |text| expand(text, &env).map(|e| (e.has_variable, e.taken));
+        assert_eq!(facts("${A}"), Ok((true, vec![("A".into(), "x".into())])));
+        assert_eq!(facts("${B:-x}"), Ok((true, vec![])));
+        assert_eq!(facts("$$x"), Ok((false, vec![])));
     }
 }

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 
 use crate::base::name::ListenerName;
 use crate::config::file::{File, ListenTable, time};
+use crate::config::kind::AdminAddress;
 use crate::config::problem::{Problem, Spot};
-use crate::config::read::Reader;
+use crate::config::read::{Reader, Set};
 use crate::plan::{Admin, ClientLimits, Listener};
 
 /// The public listeners.
@@ -49,16 +50,21 @@ fn listener(name: &str, table: &ListenTable) -> Option<Listener> {
     })
 }
 
-/// Reports every listener, the operator's own included, whose address an earlier one has taken.
+/// Reports every listener, the operator's own included, whose address an earlier one has taken. An unwritten address of the operator's
+/// comes first, so that the mistake is shown at the line that can be changed.
 fn collisions(file: &File, reader: &mut Reader<'_>) {
-    let mut taken: Vec<(SocketAddr, &Spot)> = Vec::new();
+    let admin = file.admin.value().map(|admin| &admin.addr);
+    let (written, default): (Vec<_>, Vec<_>) = admin.into_iter().partition(|addr| addr.written);
+    let admin = |set: Vec<&'_ Set<AdminAddress>>| {
+        set.into_iter().filter_map(|set| Some((set.value()?.0?, set.spot.clone()))).collect::<Vec<_>>()
+    };
     let public = file.listen.value().into_iter().flat_map(|listeners| &listeners.items);
-    let public = public.filter_map(|(_, _, table)| Some((table.addr.value()?.0, &table.addr.spot)));
-    let admin = file.admin.value().and_then(|admin| Some((admin.addr.value()?.0?, &admin.addr.spot)));
-    for (addr, spot) in public.chain(admin) {
+    let public = public.filter_map(|(_, _, table)| Some((table.addr.value()?.0, table.addr.spot.clone())));
+    let mut taken: Vec<(SocketAddr, Spot)> = Vec::new();
+    for (addr, spot) in admin(default).into_iter().chain(public).chain(admin(written)) {
         match taken.iter().find(|(other, _)| collide(addr, *other)) {
             Some((other, other_spot)) => reader.report(
-                Problem::of(spot, format!("{addr} is already taken by {} ({other})", other_spot.path))
+                Problem::of(&spot, format!("{addr} is already taken by {} ({other})", other_spot.path))
                     .also(other_spot, "taken here")
                     .help("give each listener a port of its own"),
             ),
@@ -69,9 +75,8 @@ fn collisions(file: &File, reader: &mut Reader<'_>) {
 
 /// Port 0 is any free port and collides with none. An unspecified address takes all addresses; `[::]` takes those of IPv4, too.
 fn collide(a: SocketAddr, b: SocketAddr) -> bool {
-    let takes_all = |one: SocketAddr, other: SocketAddr| {
-        one.ip().is_unspecified() && (one.is_ipv6() || other.is_ipv4())
-    };
+    let takes_all =
+        |one: SocketAddr, other: SocketAddr| one.ip().is_unspecified() && (one.is_ipv6() || other.is_ipv4());
     a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || takes_all(a, b) || takes_all(b, a))
 }
 

@@ -17,13 +17,17 @@ use crate::route::{Match, Rewrite, RouteError, Table};
 pub fn all(file: &File, reader: &mut Reader<'_>) -> Option<(Vec<Route>, Table)> {
     let routes = file.routes.value()?;
     if routes.items.is_empty() && routes.complete {
-        reader.report(Problem::at(&file.routes.spot, "there is no route, so every request would be answered with 404").help(
-            "add a table [[routes]] with a line `upstream = \"NAME\"`",
-        ));
+        reader.report(
+            Problem::at(&file.routes.spot, "there is no route, so every request would be answered with 404")
+                .help("add a table [[routes]] with a line `upstream = \"NAME\"`"),
+        );
         return None;
     }
-    let matches: Vec<Option<Match>> =
-        routes.items.iter().map(|(_, route)| route.r#match.value().and_then(|m| pattern(m, reader))).collect();
+    let matches: Vec<Option<Match>> = routes
+        .items
+        .iter()
+        .map(|(_, route)| route.r#match.value().and_then(|m| pattern(m, reader)))
+        .collect();
     let names = names(&routes.items, reader);
     let mut built = Vec::with_capacity(routes.items.len());
     for ((spot, table), name) in routes.items.iter().zip(names) {
@@ -35,11 +39,16 @@ pub fn all(file: &File, reader: &mut Reader<'_>) -> Option<(Vec<Route>, Table)> 
 }
 
 /// The table of the rules that could be read; `None` when one could not, or a rule is never reached.
-fn table(routes: &[(Spot, RouteTable)], matches: Vec<Option<Match>>, reader: &mut Reader<'_>) -> Option<Table> {
+fn table(
+    routes: &[(Spot, RouteTable)],
+    matches: Vec<Option<Match>>,
+    reader: &mut Reader<'_>,
+) -> Option<Table> {
     let complete = matches.iter().all(Option::is_some);
     let (positions, rules): (Vec<usize>, Vec<Match>) =
         matches.into_iter().enumerate().filter_map(|(position, rule)| Some((position, rule?))).unzip();
-    let spot_of = |rule: usize| positions.get(rule).and_then(|position| routes.get(*position)).map(|(spot, _)| spot);
+    let spot_of =
+        |rule: usize| positions.get(rule).and_then(|position| routes.get(*position)).map(|(spot, _)| spot);
     let errors = match Table::new(rules) {
         Ok(table) => return complete.then_some(table),
         Err(errors) => errors,
@@ -77,11 +86,11 @@ fn pattern(table: &MatchTable, reader: &mut Reader<'_>) -> Option<Match> {
         }
     };
     for (spot, host) in &hosts.items {
-        try_part(spot, Match::parse(&[host.0.clone()], "/*", &[]));
+        try_part(spot, Match::parse(std::slice::from_ref(&host.0), "/*", &[]));
     }
     try_part(&table.path.spot, Match::parse(&[], &path.0, &[]));
     for (spot, method) in &methods.items {
-        try_part(spot, Match::parse(&[], "/*", &[method.0.clone()]));
+        try_part(spot, Match::parse(&[], "/*", std::slice::from_ref(&method.0)));
     }
     if !right {
         return None;
@@ -132,7 +141,13 @@ fn describe(table: &MatchTable) -> String {
     format!("{methods}{space}{hosts}{path}")
 }
 
-fn route(file: &File, table: &RouteTable, spot: &Spot, name: RouteName, reader: &mut Reader<'_>) -> Option<Route> {
+fn route(
+    file: &File,
+    table: &RouteTable,
+    spot: &Spot,
+    name: RouteName,
+    reader: &mut Reader<'_>,
+) -> Option<Route> {
     let action = action(file, table, spot, reader);
     let rewrite = rewrite(table, reader);
     Some(Route {
@@ -182,7 +197,9 @@ fn cache(file: &File, table: &RouteTable, reader: &mut Reader<'_>) -> Option<Opt
     let position = resolve(&name.0, &table.cache.spot, caches, &CACHES, reader);
     let methods = table.r#match.value().and_then(|m| m.method.value());
     let cacheable = |method: &Text| ["GET", "HEAD"].iter().any(|known| method.0.eq_ignore_ascii_case(known));
-    if methods.is_some_and(|m| m.0.complete && !m.0.items.is_empty() && !m.0.items.iter().any(|(_, m)| cacheable(m))) {
+    if methods.is_some_and(|m| {
+        m.0.complete && !m.0.items.is_empty() && !m.0.items.iter().any(|(_, m)| cacheable(m))
+    }) {
         reader.report(
             Problem::of(&table.cache.spot, "this route never takes a GET, and no other answer is cached")
                 .help("remove `cache`, or add GET to the methods"),

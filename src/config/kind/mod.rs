@@ -1,0 +1,18 @@
+//! The types of keys: durations, sizes, addresses, words, lists, tables by name.
+
+mod address;
+mod group;
+mod number;
+mod text;
+mod word;
+
+pub use address::{Address, AdminAddress, HostName, HostPort, Network, RedisUrl};
+pub use group::{ByStatus, List, Named, OneOrMany, OrOff};
+pub use number::{AnySize, AnyTime, Count, Size, Statuses, Threads, Time, Timeout};
+pub use text::{CookieName, Label, Path, Prefix, Pseudonym, Text};
+pub use word::{CheckType, Level};
+
+/// Letters, digits and what may stand between them in a name.
+fn is_name_byte(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_')
+}

@@ -29,7 +29,7 @@ use crate::plan::{self, Plan};
 use crate::proxy::Gateway;
 use crate::proxy::admin::AdminApp;
 use crate::proxy::connection::{Connections, Open};
-use crate::proxy::live::{Cache, Live};
+use crate::proxy::live::{Cache, Live, Upstream};
 use crate::proxy::probe::Prober;
 use crate::store::Store;
 use crate::store::flight::Flights;
@@ -115,9 +115,9 @@ pub fn start(plan: Plan) -> Result<Running, StartError> {
         addresses.push(address);
         tasks.push(task);
     }
-    for (id, group) in live.upstreams.iter().enumerate() {
+    for (id, upstream) in live.upstreams.iter().enumerate() {
         let prober = Arc::new(Prober::new(live.clone(), id));
-        tasks.push(tokio::spawn(probe::run(group.clone(), prober, stop.clone())));
+        tasks.push(tokio::spawn(probe::run(upstream.group.clone(), prober, stop.clone())));
     }
     live.ready.store(true, Ordering::Release);
     let (admin_stop, never) = watch::channel(false);
@@ -138,8 +138,7 @@ fn live(plan: Plan) -> Result<Live, StartError> {
         Some(redis) => Some(RedisTier::new(redis, clock.clone(), metrics.redis()).map_err(StartError::Redis)?),
         None => None,
     };
-    let upstreams =
-        plan.upstreams.iter().map(|u| Group::new(u, clock.clone(), metrics.upstream(&u.name))).collect();
+    let upstreams = plan.upstreams.iter().map(|u| upstream(u, &clock, &metrics)).collect();
     let caches = plan.caches.iter().map(|c| Arc::new(cache(c, redis.clone(), &clock, &metrics))).collect();
     Ok(Live {
         plan,
@@ -152,6 +151,11 @@ fn live(plan: Plan) -> Result<Live, StartError> {
         connector: Connector::new(None),
         ready: Arc::new(AtomicBool::new(false)),
     })
+}
+
+fn upstream(plan: &plan::Upstream, clock: &Arc<Clock>, metrics: &Metrics) -> Upstream {
+    let numbers = metrics.upstream(&plan.name);
+    Upstream { group: Group::new(plan, clock.clone(), numbers.clone()), metrics: numbers }
 }
 
 fn cache(plan: &plan::Cache, redis: Option<Arc<RedisTier>>, clock: &Arc<Clock>, metrics: &Metrics) -> Cache {

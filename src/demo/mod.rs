@@ -164,7 +164,7 @@ fn without_secret(url: &str) -> String {
 async fn show(gateway: &Running, instances: &mut [Instance], seconds: u64) -> Totals {
     let clock = Arc::new(Clock::start());
     let load = Load::start(gateway.addresses[0], clock.clone());
-    let group = gateway.live.upstreams[0].clone();
+    let group = gateway.live.upstreams[0].group.clone();
     let mut totals = Totals::default();
     let mut was_up = vec![true; instances.len()];
     let mut tick = tokio::time::interval(Duration::from_secs(1));

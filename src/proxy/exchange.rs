@@ -11,14 +11,14 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 use smallvec::SmallVec;
 
-use super::live::Live;
+use super::live::{Live, Upstream};
 use super::onward::Onward;
 use super::peer::{self, Use};
 use super::reply::Failure;
 use crate::balance::retry::{self, Attempt, FailedAt, Verdict};
 use crate::base::clock::WallTime;
 use crate::plan::{RouteId, UpstreamId};
-use crate::upstream::{Group, Picked};
+use crate::upstream::Picked;
 
 /// An answer whose head has come and whose content is still to be read.
 pub struct Answer {
@@ -66,11 +66,11 @@ pub async fn ask(
     onward: &Onward,
     mut interim: impl FnMut(&ResponseHeader),
 ) -> Result<Answer, Failed> {
-    let group = live.upstream(to.upstream);
+    let upstream = live.upstream(to.upstream);
     let mut tried: SmallVec<[usize; 4]> = SmallVec::new();
     let mut last = Failed { failure: Failure::NoInstance, instance: None };
     loop {
-        let Some(picked) = group.pick(&tried, onward.client.addr) else { return Err(last) };
+        let Some(picked) = upstream.group.pick(&tried, onward.client.addr) else { return Err(last) };
         tried.push(picked.index);
         let index = picked.index;
         last.instance = Some(picked.endpoint.name().to_owned());
@@ -79,16 +79,16 @@ pub async fn ask(
             Err(reason) => reason,
         };
         last.failure = failure;
-        group.metrics().failed(index, at);
+        upstream.metrics.failed(index, at);
         let judged = retry::judge(&Attempt {
             method: &onward.method,
             body_replayable: true,
             at,
             made: u32::try_from(tried.len()).unwrap_or(u32::MAX),
-            allowed: group.plan().tries,
+            allowed: upstream.group.plan().tries,
         });
         match judged {
-            Verdict::Again(why) => group.metrics().retried(why),
+            Verdict::Again(why) => upstream.metrics.retried(why),
             Verdict::GiveUp(_) => return Err(last),
         }
     }
@@ -101,21 +101,23 @@ async fn attempt(
     picked: Picked,
     interim: &mut impl FnMut(&ResponseHeader),
 ) -> Result<Answer, (FailedAt, Failure)> {
-    let group = live.upstream(to.upstream);
-    let plan = group.plan();
+    let upstream = live.upstream(to.upstream);
+    let plan = upstream.group.plan();
     let head = onward
         .head(&live.route(to.route).rewrite, &plan.host, &picked.endpoint, &live.plan.server.name)
         .map_err(|_| (FailedAt::DuringAnswer, Failure::Internal))?;
     let peer = peer::of(plan, picked.addr, Use::Requests);
 
     let begun = live.clock.mono();
-    let (mut session, reused) = connect(live, group, &peer).await?;
+    let (mut session, reused) = connect(live, upstream, &peer).await.inspect_err(|_| {
+        picked.endpoint.connect_failed(picked.addr);
+    })?;
     session.set_read_timeout(Some(plan.timeouts.read));
     session.set_write_timeout(Some(plan.timeouts.write));
     let sent = live.clock.wall();
     let head = head_of_answer(&mut session, head, interim).await.map_err(|e| classify(&e, reused))?;
     let received = live.clock.wall();
-    group.metrics().answered(picked.index, head.status.as_u16(), live.clock.mono().since(begun));
+    upstream.metrics.answered(picked.index, head.status.as_u16(), live.clock.mono().since(begun));
     Ok(Answer {
         head,
         sent,
@@ -129,11 +131,11 @@ async fn attempt(
     })
 }
 
-async fn connect(live: &Live, group: &Group, peer: &HttpPeer) -> Result<(HttpSession, bool), (FailedAt, Failure)> {
+async fn connect(live: &Live, upstream: &Upstream, peer: &HttpPeer) -> Result<(HttpSession, bool), (FailedAt, Failure)> {
     let begun = live.clock.mono();
     let (session, reused) =
         live.connector.get_http_session(peer).await.map_err(|e| (FailedAt::Connect, connect_failure(&e)))?;
-    group.metrics().connected(reused, live.clock.mono().since(begun));
+    upstream.metrics.connected(reused, live.clock.mono().since(begun));
     Ok((session, reused))
 }
 

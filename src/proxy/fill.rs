@@ -251,7 +251,6 @@ impl Fill {
         if let Some(chunks) = kept {
             let record = Arc::unwrap_or_clone(record);
             self.cache.store.put(&self.key, Arc::new(Entry { record, body: Body::from_chunks(compact(chunks, size)) }));
-            self.cache.metrics.store("stored");
         }
         answer.release().await;
         writer.finish();

@@ -10,7 +10,7 @@ use super::fill::Word;
 use crate::base::clock::Clock;
 use crate::cache::Rules;
 use crate::observe::access::Log;
-use crate::observe::metrics::{CacheMetrics, Metrics};
+use crate::observe::metrics::{CacheMetrics, Metrics, UpstreamMetrics};
 use crate::plan::{CacheId, Plan, Route, RouteId, UpstreamId};
 use crate::store::Store;
 use crate::store::flight::Flights;
@@ -28,7 +28,7 @@ pub struct Live {
     /// What happened, as lines.
     pub log: Log,
     /// The upstreams, in the plan's order.
-    pub upstreams: Vec<Arc<Group>>,
+    pub upstreams: Vec<Upstream>,
     /// The caches, in the plan's order.
     pub caches: Vec<Arc<Cache>>,
     /// The connection to Redis, when there is one.
@@ -37,6 +37,14 @@ pub struct Live {
     pub connector: Connector,
     /// False while draining.
     pub ready: Arc<AtomicBool>,
+}
+
+/// One running upstream.
+pub struct Upstream {
+    /// Its endpoints and how one is chosen.
+    pub group: Arc<Group>,
+    /// Its numbers.
+    pub metrics: UpstreamMetrics,
 }
 
 /// One running cache.
@@ -64,7 +72,7 @@ impl Live {
     }
 
     /// A running upstream.
-    pub fn upstream(&self, id: UpstreamId) -> &Arc<Group> {
+    pub fn upstream(&self, id: UpstreamId) -> &Upstream {
         &self.upstreams[id]
     }
 

@@ -177,20 +177,20 @@ impl Gateway {
     /// After a failed attempt: another one, or not.
     fn again(&self, session: &Session, journey: &mut Journey, at: FailedAt) -> bool {
         let Ok(upstream) = self.upstream_of(journey) else { return false };
-        let group = self.live.upstream(upstream);
+        let upstream = self.live.upstream(upstream);
         if let Some(picked) = journey.picked.take() {
-            group.metrics().failed(picked.index, at);
+            upstream.metrics.failed(picked.index, at);
         }
         let verdict = retry::judge(&Attempt {
             method: &session.req_header().method,
             body_replayable: !session.as_ref().retry_buffer_truncated(),
             at,
             made: u32::try_from(journey.tried.len()).unwrap_or(u32::MAX),
-            allowed: group.plan().tries,
+            allowed: upstream.group.plan().tries,
         });
         match verdict {
             Verdict::Again(why) => {
-                group.metrics().retried(why);
+                upstream.metrics.retried(why);
                 true
             }
             Verdict::GiveUp(_) => false,
@@ -304,7 +304,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, _session: &mut Session, journey: &mut Journey) -> Result<Box<HttpPeer>> {
-        let group = self.live.upstream(self.upstream_of(journey)?);
+        let group = &self.live.upstream(self.upstream_of(journey)?).group;
         let Some(picked) = group.pick(&journey.tried, journey.client.addr) else {
             // After a failed attempt that failure tells more than the lack of further instances.
             journey.failure.get_or_insert(Failure::NoInstance);
@@ -329,7 +329,7 @@ impl ProxyHttp for Gateway {
         journey: &mut Journey,
     ) -> Result<()> {
         let took = self.live.clock.mono().since(journey.attempt);
-        self.live.upstream(self.upstream_of(journey)?).metrics().connected(reused, took);
+        self.live.upstream(self.upstream_of(journey)?).metrics.connected(reused, took);
         Ok(())
     }
 
@@ -339,7 +339,7 @@ impl ProxyHttp for Gateway {
         upstream_request: &mut RequestHeader,
         journey: &mut Journey,
     ) -> Result<()> {
-        let group = self.live.upstream(self.upstream_of(journey)?);
+        let group = &self.live.upstream(self.upstream_of(journey)?).group;
         let route = self.live.route(journey.route.unwrap_or_default());
         let onward = self.onward(session, journey, session.req_header().method.clone());
         let Some(picked) = &journey.picked else {
@@ -377,8 +377,8 @@ impl ProxyHttp for Gateway {
         }
         if let Some(picked) = &journey.picked {
             let took = self.live.clock.mono().since(journey.attempt);
-            let group = self.live.upstream(self.upstream_of(journey)?);
-            group.metrics().answered(picked.index, answer.status.as_u16(), took);
+            let upstream = self.live.upstream(self.upstream_of(journey)?);
+            upstream.metrics.answered(picked.index, answer.status.as_u16(), took);
         }
         self.invalidate(session, journey, answer);
         replace_fields(answer, |fields| {
@@ -416,6 +416,9 @@ impl ProxyHttp for Gateway {
         mut error: Box<Error>,
     ) -> Box<Error> {
         journey.failure = Some(exchange::connect_failure(&error));
+        if let Some(picked) = &journey.picked {
+            picked.endpoint.connect_failed(picked.addr);
+        }
         error.set_retry(self.again(session, journey, FailedAt::Connect));
         error
     }

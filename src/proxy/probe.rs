@@ -25,7 +25,7 @@ impl Prober {
     }
 
     async fn ask(&self, addr: SocketAddr, path: &str, host: &str) -> pingora::Result<u16> {
-        let plan = self.live.upstream(self.upstream).plan();
+        let plan = self.live.upstream(self.upstream).group.plan();
         let peer = peer::of(plan, addr, Use::Check);
         let (mut session, _) = self.live.connector.get_http_session(&peer).await?;
         let mut head = RequestHeader::build_no_case(Method::GET, path.as_bytes(), Some(3))?;

@@ -138,11 +138,6 @@ impl Group {
         &self.endpoints
     }
 
-    /// Its numbers.
-    pub fn metrics(&self) -> &UpstreamMetrics {
-        unimplemented!()
-    }
-
     /// The plan it was made from.
     pub fn plan(&self) -> &plan::Upstream {
         &self.plan

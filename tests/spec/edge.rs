@@ -91,12 +91,12 @@ impl Edge {
 
     /// What the gateway thinks of each instance of its first upstream.
     pub fn up(&self) -> Vec<bool> {
-        self.running.live.upstreams[0].endpoints().iter().map(|e| e.is_up()).collect()
+        self.running.live.upstreams[0].group.endpoints().iter().map(|e| e.is_up()).collect()
     }
 
     /// Requests in flight at each instance of its first upstream.
     pub fn in_flight(&self) -> Vec<u32> {
-        self.running.live.upstreams[0].endpoints().iter().map(|e| e.in_flight()).collect()
+        self.running.live.upstreams[0].group.endpoints().iter().map(|e| e.in_flight()).collect()
     }
 
     /// Drains and ends.

@@ -69,7 +69,7 @@ async fn variants_and_hosts_stay_apart_in_redis_too() {
 
 #[tokio::test]
 async fn every_key_in_redis_expires() {
-    let mut redis = Redis::start().await;
+    let redis = Redis::start().await;
     let origin = page().await;
     let edge = Edge::serving(&origin).redis(&redis.url()).start().await;
     edge.get("/a").await.expect(200);
@@ -78,7 +78,7 @@ async fn every_key_in_redis_expires() {
     assert!(!keys.is_empty());
     for key in keys {
         assert!(key.starts_with("vanne:v1:{"), "{key}");
-        assert!(redis.ttl(&key).await > 0, "{key} never expires");
+        assert!(redis.ttl_ms(&key).await > 0, "{key} never expires");
     }
     edge.finish().await;
 }
@@ -89,7 +89,7 @@ async fn answers_go_on_while_redis_is_dead_and_it_is_used_again_when_it_is_back(
     let origin = page().await;
     let edge = Edge::serving(&origin).redis(&redis.url()).start().await;
     edge.get("/a").await.expect(200);
-    redis.kill().await;
+    redis.kill();
     edge.get("/a").await.expect(200).cache("vanne-mem; hit");
     for i in 0..30 {
         edge.get(&format!("/b{i}")).await.expect(200).body("v1");
@@ -112,7 +112,7 @@ async fn a_redis_that_hangs_lies_or_breaks_costs_a_moment_and_no_answer() {
     for mode in [Mode::Hang, Mode::Reset, Mode::Garbage, Mode::HalfReply, Mode::Loading, Mode::ReadOnly, Mode::Lie(b"not ours".to_vec())] {
         let shown = format!("{mode:?}");
         let redis = FakeRedis::start().await;
-        redis.set_mode(mode);
+        redis.set(mode);
         let edge = Edge::serving(&origin).redis(&redis.url()).start().await;
         for i in 0..20 {
             let target = format!("/{i}?{shown}");
@@ -137,7 +137,7 @@ async fn a_dead_redis_at_the_start_delays_nothing() {
 
 #[tokio::test]
 async fn damaged_bytes_in_redis_are_a_miss_and_are_told() {
-    let mut redis = Redis::start().await;
+    let redis = Redis::start().await;
     let origin = page().await;
     let one = Edge::serving(&origin).redis(&redis.url()).start().await;
     one.get("/a").await.expect(200);
@@ -146,7 +146,7 @@ async fn damaged_bytes_in_redis_are_a_miss_and_are_told() {
         let mut bytes = redis.get(&key).await.expect("a value");
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
-        redis.set(&key, &bytes).await;
+        redis.overwrite(&key, &bytes).await;
     }
     let two = Edge::serving(&origin).redis(&redis.url()).start().await;
     two.get("/a").await.expect(200).body("v1").cache("fwd=uri-miss; detail=redis-damaged");

@@ -112,14 +112,11 @@ pub fn member(name: &str, outcome: &Outcome, detail: Option<&str>) -> String {
     out
 }
 
-/// Whole seconds of a lifetime for `ttl`, negative past freshness.
-pub fn ttl_seconds(ttl: Duration, staleness: Duration) -> i64 {
-    let fresh = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
-    if fresh > 0 || staleness.is_zero() {
-        fresh
-    } else {
-        -i64::try_from(staleness.as_secs()).unwrap_or(i64::MAX)
-    }
+/// What remains of a lifetime, in whole seconds as Age counts them, so that the two add up; negative past freshness.
+pub fn ttl_seconds(lifetime: Duration, age: Duration) -> i64 {
+    let whole = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    whole(lifetime) - whole(age)
+}
 }
 
 /// Structured fields hold integers of fifteen digits (RFC 9651 §3.3.1).

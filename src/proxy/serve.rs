@@ -307,8 +307,7 @@ impl Gateway {
     }
 
     fn ttl(&self, record: &Record) -> i64 {
-        let now = self.live.clock.wall();
-        status::ttl_seconds(record.ttl(now), record.staleness(now))
+        status::ttl_seconds(record.lifetime, record.age(self.live.clock.wall()))
     }
 
     async fn deliver_entry(

@@ -648,7 +648,8 @@ mod fake_redis {
         fake.put("k", b"0123456789");
         let ask = async || {
             let mut stream = TcpStream::connect(fake.address()).await.unwrap();
-            stream.write_all(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n").await.unwrap();
+            let asked = stream.write_all(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n").await;
+            asked.map_err(|error| error.kind())?;
             let mut said = [0; 1024];
             let count = stream.read(&mut said).await.map_err(|error| error.kind())?;
             let end = if count > 0 && said[0] == b'$' { stream.read(&mut [0; 1]).await.ok() } else { None };

@@ -185,6 +185,8 @@ impl Connection {
         loop {
             let mut mode = self.mode.clone();
             tokio::select! {
+                // In this order: a command that is already there must not be served once resets were asked for.
+                biased;
                 _ = mode.wait_for(|mode| *mode == Mode::Reset) => return self.reset(),
                 going_on = self.command() => if going_on.is_err() { return },
             }

@@ -107,7 +107,7 @@ pub fn member(name: &str, outcome: &Outcome, detail: Option<&str>) -> String {
     }
     if let Some(detail) = detail {
         out.push_str("; detail=");
-        push_string(&mut out, detail);
+        push_item(&mut out, detail);
     }
     out
 }
@@ -116,7 +116,6 @@ pub fn member(name: &str, outcome: &Outcome, detail: Option<&str>) -> String {
 pub fn ttl_seconds(lifetime: Duration, age: Duration) -> i64 {
     let whole = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
     whole(lifetime) - whole(age)
-}
 }
 
 /// Structured fields hold integers of fifteen digits (RFC 9651 §3.3.1).

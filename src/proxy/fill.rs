@@ -46,8 +46,13 @@ pub enum Word {
 /// Why a stored answer serves after all.
 #[derive(Debug, Clone)]
 pub enum Stored {
-    /// The origin confirmed it.
-    Validated(Source),
+    /// The origin confirmed it; what it added is for all who wait, or for the one who asked alone.
+    Validated {
+        /// Who confirmed it.
+        source: Source,
+        /// Whether the others may have it too.
+        shared: bool,
+    },
     /// It is stale, but the origin failed.
     InsteadOfError(Failure, Source),
 }
@@ -163,12 +168,12 @@ impl Fill {
     async fn confirmed(self, answer: Answer, entry: Arc<Entry>, keep: bool, writer: Writer<Word>) {
         if keep {
             self.cache.store.put(&self.key, entry.clone());
-        } else {
+        } else if directive::response(&answer.head.headers).no_store {
             self.cache.store.invalidate(&self.key);
         }
         let source = source(&answer);
         drain_and_release(answer).await;
-        writer.say(Word::Stored(entry, Stored::Validated(source)));
+        writer.say(Word::Stored(entry, Stored::Validated { source, shared: keep }));
         writer.finish();
     }
 

@@ -554,12 +554,18 @@ fn failure_of(error: &Error) -> Failure {
     }
 }
 
+thread_local! {
+    static DICE: std::cell::RefCell<Dice> = std::cell::RefCell::new(Dice::from_entropy());
+}
+
 /// 96 random bits, enough that no two requests of a fleet share one.
 fn new_request_id() -> String {
-    thread_local! {
-        static DICE: std::cell::RefCell<Dice> = std::cell::RefCell::new(Dice::from_entropy());
-    }
     DICE.with_borrow_mut(|dice| format!("{:016x}{:08x}", dice.any_u64(), dice.any_u64() as u32))
+}
+
+/// A number in `[0, 1)`.
+fn chance() -> f64 {
+    DICE.with_borrow_mut(Dice::unit)
 }
 
 fn protocol(version: Version) -> &'static str {

@@ -1,6 +1,7 @@
 //! A request on a route with a cache: look up, judge, and serve what is stored or follow what is being fetched.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, Method};
 use pingora::proxy::Session;
@@ -148,11 +149,16 @@ impl Gateway {
             (Reuse::Fresh, Tier::Redis) => CacheResult::HitRedis,
             _ => CacheResult::Stale,
         };
-        if reuse == Reuse::StaleWhileRevalidate {
+        if reuse == Reuse::StaleWhileRevalidate || self.nears_its_end(&entry.record) {
             self.refresh(asked, found, entry);
         }
         let outcome = CacheOutcome::Hit { tier: found.tier, ttl: self.ttl(&entry.record) };
         self.deliver_entry(session, journey, entry, &outcome, None).await
+    }
+
+    /// A popular answer is fetched anew by chance before it expires, so that it does not expire for everybody at once.
+    fn nears_its_end(&self, record: &Record) -> bool {
+        lookup::early_refresh(record, self.live.clock.wall(), super::chance()) == Some(Duration::ZERO)
     }
 
     /// Fetches anew in the background, unless somebody does already.
@@ -281,7 +287,8 @@ impl Gateway {
             return Ok(Followed::Again(None));
         }
         let (source, detail) = match how {
-            Stored::Validated(source) => {
+            Stored::Validated { shared: false, .. } if !fetched.leads => return Ok(Followed::Again(None)),
+            Stored::Validated { source, .. } => {
                 journey.cache = CacheResult::Revalidated;
                 (source, fetched.trouble)
             }

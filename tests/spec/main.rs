@@ -2,6 +2,8 @@
 //!
 //! The modules stand in the order in which a request meets what they are about.
 
+#![cfg(feature = "server")]
+
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -110,3 +110,162 @@ fn unchanged_since(request: &dyn Fields, stored: &HeaderMap) -> bool {
     };
     lines == 1 && matches!((changed, since), (Some(changed), Some(since)) if changed <= since)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::fields::Pairs;
+    use http::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
+
+    const EARLIER: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
+    const MOMENT: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    const LATER: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
+
+    fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in lines {
+            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    #[test]
+    fn if_none_match_compares_weakly_with_any_member_of_any_line_rfc_9110_13_1_2() {
+        for (stored, asked, expected) in [
+            ("\"a\"", &["\"a\""][..], true),
+            ("\"a\"", &["W/\"a\""], true),
+            ("W/\"a\"", &["\"a\""], true),
+            ("W/\"a\"", &["W/\"a\""], true),
+            ("\"a\"", &["\"b\""], false),
+            ("\"a\"", &["\"A\""], false),
+            ("\"a\"", &["\"b\", \"a\""], true),
+            ("\"a\"", &["\"b\" ,W/\"a\" "], true),
+            ("\"a\"", &["\"b\"", "\"a\""], true),
+            ("\"a,b\"", &["\"x\", \"a,b\""], true),
+            ("\"a\"", &["\"x,\"a\",y\""], false),
+            ("\"b\"", &["\"a, \"b\", c\""], false),
+            ("\"a\"", &["*"], true),
+            ("\"a\"", &[" * "], true),
+            ("\"*\"", &["\"b\""], false),
+            ("\"a\"", &["\"*\""], false),
+            ("\"a\"", &[""], false),
+            ("\"\"", &["\"\""], true),
+            ("a", &["a"], true),
+            ("\"a\"", &["a"], false),
+            ("\"a\"", &["w/\"a\""], false),
+        ] {
+            let pairs: Vec<_> = asked.iter().map(|line| ("if-none-match", line.as_bytes())).collect();
+            let found = not_modified(&Pairs(&pairs), StatusCode::OK, &map(&[("etag", stored)]));
+            assert_eq!(found, expected, "{stored} {asked:?}");
+        }
+        let any = Pairs(&[("if-none-match", b"*")]);
+        assert!(not_modified(&any, StatusCode::OK, &map(&[])), "any stored answer is one");
+        let some = Pairs(&[("if-none-match", b"\"a\"")]);
+        assert!(!not_modified(&some, StatusCode::OK, &map(&[])));
+    }
+
+    #[test]
+    fn if_modified_since_holds_when_nothing_changed_after_it_in_all_three_forms() {
+        let stored = map(&[("last-modified", MOMENT), ("date", LATER)]);
+        for (asked, expected) in [
+            (MOMENT, true),
+            (LATER, true),
+            (EARLIER, false),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", true),
+            ("Sun Nov  6 08:49:37 1994", true),
+            ("Sun Nov  6 08:49:36 1994", false),
+            ("today", false),
+            ("", false),
+        ] {
+            let request = Pairs(&[("if-modified-since", asked.as_bytes())]);
+            assert_eq!(not_modified(&request, StatusCode::OK, &stored), expected, "{asked}");
+        }
+        let twice =
+            Pairs(&[("if-modified-since", LATER.as_bytes()), ("if-modified-since", LATER.as_bytes())]);
+        assert!(!not_modified(&twice, StatusCode::OK, &stored));
+    }
+
+    #[test]
+    fn without_last_modified_its_date_stands_in_rfc_9111_4_3_2() {
+        for (stored, expected) in [
+            (&[("date", MOMENT)][..], true),
+            (&[("date", LATER)], false),
+            (&[("last-modified", "never"), ("date", EARLIER)], false),
+            (&[], false),
+        ] {
+            let request = Pairs(&[("if-modified-since", MOMENT.as_bytes())]);
+            assert_eq!(not_modified(&request, StatusCode::OK, &map(stored)), expected, "{stored:?}");
+        }
+    }
+
+    #[test]
+    fn if_modified_since_is_not_looked_at_next_to_if_none_match_rfc_9110_13_1_3() {
+        let stored = map(&[("etag", "\"a\""), ("last-modified", MOMENT)]);
+        for (tag, since, expected) in [("\"b\"", LATER, false), ("\"a\"", EARLIER, true)] {
+            let request =
+                Pairs(&[("if-modified-since", since.as_bytes()), ("if-none-match", tag.as_bytes())]);
+            assert_eq!(not_modified(&request, StatusCode::OK, &stored), expected, "{tag}");
+        }
+    }
+
+    #[test]
+    fn only_a_stored_200_answers_conditions_and_only_when_there_are_any() {
+        let stored = map(&[("etag", "\"a\""), ("last-modified", MOMENT)]);
+        let request = Pairs(&[("if-none-match", b"\"a\"")]);
+        for status in [404, 301, 203, 204] {
+            assert!(!not_modified(&request, StatusCode::from_u16(status).unwrap(), &stored), "{status}");
+        }
+        assert!(!not_modified(&Pairs(&[]), StatusCode::OK, &stored));
+    }
+
+    #[test]
+    fn a_304_carries_what_rfc_9110_15_4_5_lists() {
+        let stored = map(&[
+            ("cache-control", "max-age=1"),
+            ("cache-control", "public"),
+            ("content-location", "/x"),
+            ("date", MOMENT),
+            ("etag", "\"a\""),
+            ("expires", LATER),
+            ("vary", "x"),
+            ("last-modified", MOMENT),
+            ("content-type", "text/plain"),
+            ("content-length", "5"),
+            ("set-cookie", "a=b"),
+        ]);
+        let fields = fields_of_304(&stored);
+        let mut names: Vec<_> = fields.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["cache-control", "content-location", "date", "etag", "expires", "vary"]);
+        assert_eq!(fields.get_all(CACHE_CONTROL).iter().count(), 2);
+        let untagged = fields_of_304(&map(&[("last-modified", MOMENT), ("content-type", "a/b")]));
+        assert_eq!(untagged, map(&[("last-modified", MOMENT)]));
+    }
+
+    #[test]
+    fn tags_compare_as_in_the_table_of_rfc_9110_8_8_3_2() {
+        for (a, b, strong, weak) in [
+            ("W/\"1\"", "W/\"1\"", false, true),
+            ("W/\"1\"", "W/\"2\"", false, false),
+            ("W/\"1\"", "\"1\"", false, true),
+            ("\"1\"", "\"1\"", true, true),
+        ] {
+            let (x, y) = (a.as_bytes(), b.as_bytes());
+            assert_eq!((strongly_equal(x, y), weakly_equal(x, y)), (strong, weak), "{a} {b}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_tag_is_found_at_any_place_of_a_list(before in proptest::collection::vec("[a-c,]{0,3}", 0..4), tag in "[a-d,]{0,3}", space in "[ \t]{0,2}") {
+            let mut list: Vec<_> = before.iter().map(|tag| format!("\"{tag}\"")).collect();
+            let stored = format!("\"{tag}\"");
+            let known = list.contains(&stored);
+            let comma = format!("{space},{space}");
+            prop_assert_eq!(has_tag(list.join(&comma).as_bytes(), stored.as_bytes()), known);
+            list.push(format!("W/{stored}{space}"));
+            prop_assert!(has_tag(list.join(&comma).as_bytes(), stored.as_bytes()));
+        }
+    }
+}

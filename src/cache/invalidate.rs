@@ -150,3 +150,177 @@ fn without_dots(path: &str) -> String {
     }
     format!("/{}", kept.join("/"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_change_that_worked_invalidates_rfc_9111_4_4() {
+        for (method, status, expected) in [
+            ("POST", 200, true),
+            ("PUT", 204, true),
+            ("DELETE", 200, true),
+            ("PATCH", 302, true),
+            ("FOO", 201, true),
+            ("get", 200, true),
+            ("POST", 304, true),
+            ("POST", 400, false),
+            ("POST", 500, false),
+            ("DELETE", 404, false),
+            ("POST", 103, false),
+            ("GET", 200, false),
+            ("HEAD", 200, false),
+            ("OPTIONS", 200, false),
+            ("TRACE", 200, false),
+            ("QUERY", 200, false),
+        ] {
+            let method_value = Method::from_bytes(method.as_bytes()).unwrap();
+            let found = invalidates(&method_value, StatusCode::from_u16(status).unwrap());
+            assert_eq!(found, expected, "{method} {status}");
+        }
+    }
+
+    fn location(value: &str) -> Vec<String> {
+        on(value, true, "example.com", None)
+    }
+
+    fn on(value: &str, https: bool, host: &str, port: Option<u16>) -> Vec<String> {
+        let mut map = HeaderMap::new();
+        map.insert(LOCATION, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        let shown = |target: &Target| match &target.query {
+            Some(query) => format!("{}?{query}", target.path),
+            None => target.path.clone(),
+        };
+        also(&map, https, host, port, "/b/c/d;p").iter().map(shown).collect()
+    }
+
+    #[test]
+    fn references_resolve_as_in_rfc_3986_5_4() {
+        for (reference, expected) in [
+            ("g", "/b/c/g"),
+            ("./g", "/b/c/g"),
+            ("g/", "/b/c/g/"),
+            ("/g", "/g"),
+            ("?y", "/b/c/d;p?y"),
+            ("g?y", "/b/c/g?y"),
+            ("g#s", "/b/c/g"),
+            ("g?y#s", "/b/c/g?y"),
+            (";x", "/b/c/;x"),
+            ("g;x?y#s", "/b/c/g;x?y"),
+            (".", "/b/c/"),
+            ("./", "/b/c/"),
+            ("..", "/b/"),
+            ("../", "/b/"),
+            ("../g", "/b/g"),
+            ("../..", "/"),
+            ("../../", "/"),
+            ("../../g", "/g"),
+            ("../../../g", "/g"),
+            ("../../../../g", "/g"),
+            ("/./g", "/g"),
+            ("/../g", "/g"),
+            ("g.", "/b/c/g."),
+            (".g", "/b/c/.g"),
+            ("g..", "/b/c/g.."),
+            ("..g", "/b/c/..g"),
+            ("./../g", "/b/g"),
+            ("./g/.", "/b/c/g/"),
+            ("g/./h", "/b/c/g/h"),
+            ("g/../h", "/b/c/h"),
+            ("g;x=1/./y", "/b/c/g;x=1/y"),
+            ("g;x=1/../y", "/b/c/y"),
+            ("g?y/./x", "/b/c/g?y/./x"),
+            ("g?y/../x", "/b/c/g?y/../x"),
+            ("/a//b", "/a//b"),
+            ("//example.com/x", "/x"),
+            ("https://example.com", "/"),
+            ("https://example.com?q", "/?q"),
+            ("g?", "/b/c/g?"),
+        ] {
+            assert_eq!(location(reference), [expected], "{reference}");
+        }
+    }
+
+    #[test]
+    fn targets_are_spelled_as_keys_are() {
+        for (reference, expected) in [
+            ("/%7euser/%41", "/~user/A"),
+            ("/a%2fb", "/a%2Fb"),
+            ("/a/%2e%2E/b", "/b"),
+            ("/100%", "/100%"),
+            ("/%zz%4", "/%zz%4"),
+            ("/a?%41", "/a?%41"),
+        ] {
+            assert_eq!(location(reference), [expected], "{reference}");
+        }
+    }
+
+    #[test]
+    fn another_origin_is_left_alone() {
+        for reference in [
+            "https://example.org/x",
+            "http://example.com/x",
+            "//example.org/x",
+            "https://example.com:8443/x",
+            "https://example.com:x/x",
+            "https://example.com:99999/x",
+            "https://user@example.com/x",
+            "https://example.com@evil.org/x",
+            "ftp://example.com/x",
+            "mailto:a@example.com",
+            "javascript:x",
+            "https:/x",
+            "https:x",
+            "",
+            "#frag",
+            "/a b",
+            "/\u{e9}",
+        ] {
+            assert_eq!(location(reference), [""; 0], "{reference}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_the_same_whatever_the_spelling_of_host_and_port() {
+        for (reference, https, host, port, same) in [
+            ("HTTPS://EXAMPLE.com:443/x", true, "example.com", None, true),
+            ("https://example.com:/x", true, "example.com", None, true),
+            ("https://example.com./x", true, "example.com", None, true),
+            ("https://example.com/x", true, "example.com", Some(443), true),
+            ("http://example.com:8080/x", false, "example.com", Some(8080), true),
+            ("http://example.com/x", false, "example.com", Some(8080), false),
+            ("http://[::1]:8080/x", false, "[::1]", Some(8080), true),
+            ("http://[::1]/x", false, "[::1]", None, true),
+            ("http://[::2]/x", false, "[::1]", None, false),
+        ] {
+            assert_eq!(!on(reference, https, host, port).is_empty(), same, "{reference} {host} {port:?}");
+        }
+    }
+
+    #[test]
+    fn both_fields_count_and_the_same_target_once() {
+        let mut map = HeaderMap::new();
+        map.insert(LOCATION, HeaderValue::from_static("/a"));
+        map.insert(CONTENT_LOCATION, HeaderValue::from_static("/b"));
+        let paths =
+            |map: &HeaderMap| also(map, true, "h", None, "/").into_iter().map(|t| t.path).collect::<Vec<_>>();
+        assert_eq!(paths(&map), ["/a", "/b"]);
+        map.insert(CONTENT_LOCATION, HeaderValue::from_static("https://h/x/../a"));
+        assert_eq!(paths(&map), ["/a"]);
+        assert!(paths(&HeaderMap::new()).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn a_target_begins_with_a_slash_and_has_no_dot_segments(reference in "[a.%2e/?#:]{0,20}") {
+            for target in location(&reference) {
+                let path = target.split('?').next().unwrap_or_default();
+                prop_assert!(path.starts_with('/'), "{}", path);
+                prop_assert!(path.split('/').all(|segment| segment != "." && segment != ".."), "{}", path);
+            }
+        }
+    }
+}

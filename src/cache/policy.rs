@@ -421,3 +421,535 @@ fn has_content(fields: &dyn Fields) -> bool {
     });
     announced
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::fields::Pairs;
+    use crate::cache::KeyRules;
+    use crate::cache::key::KeyFacts;
+    use proptest::prelude::*;
+
+    /// Sun, 06 Nov 1994 08:49:37 GMT: when answers arrive here unless told otherwise.
+    const NOW: WallTime = WallTime::from_secs(784_111_777);
+    const NOW_TEXT: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    const IN_AN_HOUR: &str = "Sun, 06 Nov 1994 09:49:37 GMT";
+    const AN_HOUR_AGO: &str = "Sun, 06 Nov 1994 07:49:37 GMT";
+    /// A thousand seconds ago.
+    const A_WHILE_AGO: &str = "Sun, 06 Nov 1994 08:32:57 GMT";
+
+    type Lines<'a> = &'a [(&'static str, &'a str)];
+
+    fn map(lines: Lines<'_>) -> HeaderMap {
+        let line = |(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap())
+        };
+        lines.iter().map(line).fold(HeaderMap::new(), |mut map, (name, value)| {
+            map.append(name, value);
+            map
+        })
+    }
+
+    fn key() -> Key {
+        let facts =
+            KeyFacts { https: true, host: "a", port: None, path: "/", query: None, fields: &Pairs(&[]) };
+        Key::of(&facts, &KeyRules::default())
+    }
+
+    fn judge(status: u16, request: Lines<'_>, response: Lines<'_>, rules: &Rules) -> Result<Record, Refuse> {
+        let (request, response) = (map(request), map(response));
+        let exchange = Exchange {
+            method: &Method::GET,
+            request: &request,
+            status: StatusCode::from_u16(status).unwrap(),
+            response: &response,
+            delimited: true,
+            sent: NOW,
+            received: NOW,
+        };
+        store(&exchange, &key(), rules)
+    }
+
+    fn answer(response: Lines<'_>) -> Result<Record, Refuse> {
+        judge(200, &[], response, &Rules::default())
+    }
+
+    fn with(cache_control: &str) -> Result<Record, Refuse> {
+        answer(&[("cache-control", cache_control)])
+    }
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn only_a_plain_get_or_head_is_looked_up() {
+        let get = Method::GET;
+        let unknown = Method::from_bytes(b"FOO").unwrap();
+        for (method, fields, expected) in [
+            (&get, &[][..], None),
+            (&Method::HEAD, &[], None),
+            (&get, &[("range", "bytes=0-1"), ("if-none-match", "\"a\""), ("if-range", "\"a\"")], None),
+            (&get, &[("content-length", "0")], None),
+            (&get, &[("upgrade", "h2c")], None),
+            (&get, &[("authorization", "Bearer x"), ("cookie", "a=b")], None),
+            (&Method::POST, &[], Some(Bypass::Method)),
+            (&Method::OPTIONS, &[], Some(Bypass::Method)),
+            (&unknown, &[], Some(Bypass::Method)),
+            (&get, &[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")], Some(Bypass::Upgrade)),
+            (&get, &[("content-length", "1")], Some(Bypass::Body)),
+            (&get, &[("content-length", "x")], Some(Bypass::Body)),
+            (&get, &[("content-length", "")], Some(Bypass::Body)),
+            (&get, &[("transfer-encoding", "chunked")], Some(Bypass::Body)),
+            (&get, &[("if-match", "\"a\"")], Some(Bypass::Precondition)),
+            (&get, &[("if-unmodified-since", NOW_TEXT)], Some(Bypass::Precondition)),
+        ] {
+            let expected = expected.map_or(RequestUse::LookUp, RequestUse::Bypass);
+            assert_eq!(request_use(method, &map(fields)), expected, "{method} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_stored_that_rfc_9111_3_forbids() {
+        let fresh = "max-age=60";
+        for (status, request, response, expected) in [
+            (103, &[][..], &[("cache-control", fresh)][..], Refuse::Status),
+            (206, &[], &[("cache-control", fresh)], Refuse::Status),
+            (304, &[], &[("cache-control", fresh)], Refuse::Status),
+            (416, &[], &[("cache-control", fresh)], Refuse::Status),
+            (200, &[], &[("cache-control", "max-age=60, no-store")], Refuse::NoStore),
+            (200, &[("cache-control", "no-store")], &[("cache-control", fresh)], Refuse::RequestNoStore),
+            (200, &[], &[("cache-control", "private, max-age=60")], Refuse::Private),
+            (200, &[], &[("cache-control", "private, s-maxage=60")], Refuse::Private),
+            (200, &[("authorization", "x")], &[("cache-control", fresh)], Refuse::Authorization),
+            (
+                200,
+                &[("authorization", "x")],
+                &[("expires", IN_AN_HOUR), ("etag", "\"a\"")],
+                Refuse::Authorization,
+            ),
+            (
+                200,
+                &[("authorization", "x")],
+                &[("cache-control", "proxy-revalidate, max-age=60")],
+                Refuse::Authorization,
+            ),
+            (200, &[], &[("cache-control", fresh), ("set-cookie", "a=b")], Refuse::SetCookie),
+            (200, &[], &[("cache-control", fresh), ("vary", "a, *")], Refuse::VaryAny),
+            (200, &[], &[], Refuse::NoUse),
+            (200, &[], &[("cache-control", "max-age=0")], Refuse::NoUse),
+            (200, &[], &[("cache-control", "max-age=60"), ("age", "60")], Refuse::NoUse),
+            (200, &[], &[("cache-control", "no-cache, max-age=60")], Refuse::NoUse),
+            (200, &[], &[("expires", "0")], Refuse::NoUse),
+            (302, &[], &[("etag", "\"a\"")], Refuse::Status),
+            (500, &[], &[("last-modified", AN_HOUR_AGO)], Refuse::Status),
+        ] {
+            let found = judge(status, request, response, &Rules::default());
+            assert_eq!(found, Err(expected), "{status} {request:?} {response:?}");
+        }
+    }
+
+    #[test]
+    fn only_answers_to_get_whose_end_is_certain_are_stored() {
+        let response = map(&[("cache-control", "max-age=60")]);
+        let nothing = HeaderMap::new();
+        let base = |method: &'static Method, delimited| Exchange {
+            method,
+            request: &nothing,
+            status: StatusCode::OK,
+            response: &response,
+            delimited,
+            sent: NOW,
+            received: NOW,
+        };
+        assert!(store(&base(&Method::GET, true), &key(), &Rules::default()).is_ok());
+        for (method, delimited, expected) in [
+            (&Method::HEAD, true, Refuse::Method),
+            (&Method::POST, true, Refuse::Method),
+            (&Method::GET, false, Refuse::Undelimited),
+        ] {
+            let found = store(&base(method, delimited), &key(), &Rules::default());
+            assert_eq!(found, Err(expected), "{method} {delimited}");
+        }
+    }
+
+    #[test]
+    fn any_final_status_with_explicit_freshness_is_stored() {
+        for status in [200, 201, 202, 203, 204, 299, 302, 307, 400, 403, 404, 499, 500, 502, 503, 504, 599] {
+            for line in
+                [("cache-control", "max-age=60"), ("cache-control", "s-maxage=60"), ("expires", IN_AN_HOUR)]
+            {
+                assert!(judge(status, &[], &[line], &Rules::default()).is_ok(), "{status} {line:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn must_understand_overrides_no_store_for_a_known_status_and_forbids_an_unknown_one() {
+        let lines: Lines<'_> = &[("cache-control", "max-age=60, must-understand, no-store")];
+        assert!(judge(200, &[], lines, &Rules::default()).is_ok());
+        assert_eq!(judge(599, &[], lines, &Rules::default()), Err(Refuse::Status));
+        let without: Lines<'_> = &[("cache-control", "max-age=60, must-understand")];
+        assert_eq!(judge(599, &[], without, &Rules::default()), Err(Refuse::Status));
+    }
+
+    #[test]
+    fn an_authorised_answer_is_stored_only_when_it_says_so_rfc_9111_3_5() {
+        for cache_control in
+            ["max-age=60, public", "max-age=60, must-revalidate", "s-maxage=60", "public, max-age=60"]
+        {
+            let found =
+                judge(200, &[("authorization", "x")], &[("cache-control", cache_control)], &Rules::default());
+            assert!(found.unwrap().reuse.authorised, "{cache_control}");
+        }
+        for (targeted, stored) in [("public, max-age=60", true), ("max-age=60", false), ("s-maxage=60", true)]
+        {
+            let response = [("cdn-cache-control", targeted), ("cache-control", "public, max-age=60")];
+            let found = judge(200, &[("authorization", "x")], &response, &Rules::default());
+            assert_eq!(found.is_ok(), stored, "{targeted}");
+        }
+        let operator = Rules { ttl: Some(secs(60)), ttl_mode: TtlMode::Override, ..Rules::default() };
+        let found = judge(200, &[("authorization", "x")], &[], &operator);
+        assert_eq!(found, Err(Refuse::Authorization), "no lifetime of the operator's opens it");
+        assert!(!with("max-age=60").unwrap().reuse.authorised);
+    }
+
+    #[test]
+    fn the_lifetime_is_the_first_of_s_maxage_max_age_and_expires_less_date() {
+        use LifetimeSource::{Expires, MaxAge, SMaxAge, Targeted};
+        for (response, lifetime, source) in [
+            (&[("cache-control", "max-age=60")][..], 60, MaxAge),
+            (&[("cache-control", "max-age=60, s-maxage=30")], 30, SMaxAge),
+            (&[("cache-control", "s-maxage=90"), ("expires", IN_AN_HOUR)], 90, SMaxAge),
+            (&[("cache-control", "max-age=60"), ("expires", AN_HOUR_AGO)], 60, MaxAge),
+            (&[("expires", IN_AN_HOUR)], 3600, Expires),
+            (&[("expires", IN_AN_HOUR), ("date", NOW_TEXT)], 3600, Expires),
+            (&[("expires", IN_AN_HOUR), ("date", A_WHILE_AGO)], 4600, Expires),
+            (&[("expires", IN_AN_HOUR), ("date", "yesterday")], 3600, Expires),
+            (&[("cache-control", "max-age=99999999999")], 1 << 31, MaxAge),
+            (&[("cdn-cache-control", "max-age=10"), ("cache-control", "no-store, max-age=60")], 10, Targeted),
+            (&[("cdn-cache-control", "&&"), ("cache-control", "max-age=60")], 60, MaxAge),
+        ] {
+            let record = answer(response).unwrap();
+            assert_eq!((record.lifetime, record.source), (secs(lifetime), source), "{response:?}");
+        }
+    }
+
+    #[test]
+    fn freshness_that_cannot_be_trusted_is_none_rfc_9111_4_2_1() {
+        for response in [
+            &[("cache-control", "max-age=x"), ("expires", IN_AN_HOUR), ("etag", "\"a\"")][..],
+            &[("cache-control", "max-age=60, max-age=30"), ("etag", "\"a\"")],
+            &[("cache-control", "s-maxage=-1, max-age=60"), ("etag", "\"a\"")],
+            &[("expires", "0"), ("etag", "\"a\"")],
+            &[("expires", ""), ("etag", "\"a\"")],
+            &[("expires", IN_AN_HOUR), ("expires", IN_AN_HOUR), ("etag", "\"a\"")],
+            &[("expires", AN_HOUR_AGO), ("etag", "\"a\"")],
+            &[("expires", "0"), ("last-modified", AN_HOUR_AGO)],
+        ] {
+            let record = answer(response).unwrap();
+            assert_eq!(record.lifetime, Duration::ZERO, "{response:?}");
+            assert!(!record.worth(NOW).is_zero(), "kept for its validator: {response:?}");
+        }
+    }
+
+    #[test]
+    fn a_targeted_field_hides_expires_rfc_9213_2_2() {
+        let lines: Lines<'_> = &[("cdn-cache-control", "public"), ("expires", IN_AN_HOUR), ("etag", "\"a\"")];
+        let record = answer(lines).unwrap();
+        assert_eq!((record.lifetime, record.source), (Duration::ZERO, LifetimeSource::None));
+    }
+
+    #[test]
+    fn a_tenth_of_its_age_is_guessed_for_some_statuses_only_rfc_9111_4_2_2() {
+        let modified: Lines<'_> = &[("last-modified", A_WHILE_AGO), ("date", NOW_TEXT)];
+        for status in [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501] {
+            let record = judge(status, &[], modified, &Rules::default()).unwrap();
+            assert_eq!((record.lifetime, record.source), (secs(100), LifetimeSource::Heuristic), "{status}");
+        }
+        for status in [201, 202, 302, 403, 502, 503, 504, 599] {
+            assert_eq!(judge(status, &[], modified, &Rules::default()), Err(Refuse::Status), "{status}");
+            let public = [modified, &[("cache-control", "public")]].concat();
+            assert!(judge(status, &[], &public, &Rules::default()).is_ok(), "{status} public");
+        }
+        let off = Rules { heuristic: false, ..Rules::default() };
+        assert_eq!(judge(200, &[], modified, &off).unwrap().source, LifetimeSource::None);
+        let future = answer(&[("last-modified", IN_AN_HOUR)]).unwrap();
+        assert_eq!(future.lifetime, Duration::ZERO);
+    }
+
+    #[test]
+    fn the_operators_ttl_stands_where_its_mode_says() {
+        use LifetimeSource::{Heuristic, MaxAge, None as Nothing, Operator};
+        let tag = ("etag", "\"a\"");
+        let stated: Lines<'_> = &[("cache-control", "max-age=100"), tag];
+        let guessed: Lines<'_> = &[("last-modified", A_WHILE_AGO), ("date", NOW_TEXT)];
+        let silent: Lines<'_> = &[tag];
+        for (mode, ttl, response, lifetime, source) in [
+            (TtlMode::Default, 60, stated, 100, MaxAge),
+            (TtlMode::Default, 60, guessed, 60, Operator),
+            (TtlMode::Default, 60, silent, 60, Operator),
+            (TtlMode::Default, 60, &[("cache-control", "max-age=x"), tag], 0, MaxAge),
+            (TtlMode::Override, 60, stated, 60, Operator),
+            (TtlMode::Override, 600, &[("expires", "0")], 600, Operator),
+            (TtlMode::Override, 60, silent, 60, Operator),
+            (TtlMode::Cap, 60, stated, 60, Operator),
+            (TtlMode::Cap, 600, stated, 100, MaxAge),
+            (TtlMode::Cap, 600, guessed, 100, Heuristic),
+            (TtlMode::Cap, 60, guessed, 60, Operator),
+            (TtlMode::Cap, 60, silent, 0, Nothing),
+        ] {
+            let rules = Rules { ttl: Some(secs(ttl)), ttl_mode: mode, ..Rules::default() };
+            let record = judge(200, &[], response, &rules).unwrap();
+            assert_eq!((record.lifetime, record.source), (secs(lifetime), source), "{mode:?} {response:?}");
+        }
+    }
+
+    #[test]
+    fn no_ttl_of_the_operators_stores_what_must_not_be() {
+        let rules = Rules {
+            ttl: Some(secs(60)),
+            ttl_mode: TtlMode::Override,
+            ttl_by_status: vec![((100, 599), secs(60))],
+            ..Rules::default()
+        };
+        for (status, response, expected) in [
+            (200, ("cache-control", "no-store"), Refuse::NoStore),
+            (200, ("cache-control", "private"), Refuse::Private),
+            (200, ("set-cookie", "a=b"), Refuse::SetCookie),
+            (200, ("vary", "*"), Refuse::VaryAny),
+            (206, ("etag", "\"a\""), Refuse::Status),
+            (304, ("etag", "\"a\""), Refuse::Status),
+            (416, ("etag", "\"a\""), Refuse::Status),
+        ] {
+            assert_eq!(judge(status, &[], &[response], &rules), Err(expected), "{status} {response:?}");
+        }
+        let record = judge(200, &[], &[("cache-control", "no-cache"), ("etag", "\"a\"")], &rules).unwrap();
+        assert!(record.reuse.always_validate, "no-cache is no lifetime, so nothing overrides it");
+    }
+
+    #[test]
+    fn the_general_ttl_is_not_for_errors_but_a_status_can_have_its_own() {
+        let rules = Rules {
+            ttl: Some(secs(60)),
+            ttl_by_status: vec![((404, 404), secs(5)), ((500, 504), secs(1)), ((404, 410), secs(7))],
+            ..Rules::default()
+        };
+        for (status, expected) in [
+            (200, Ok(60)),
+            (301, Ok(60)),
+            (404, Ok(5)),
+            (410, Ok(7)),
+            (500, Ok(1)),
+            (504, Ok(1)),
+            (505, Err(Refuse::Status)),
+            (302, Err(Refuse::Status)),
+            (201, Err(Refuse::Status)),
+        ] {
+            let found = judge(status, &[], &[], &rules).map(|record| record.lifetime.as_secs());
+            assert_eq!(found, expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn what_must_not_be_replayed_is_not_stored() {
+        let record = answer(&[
+            ("cache-control", "max-age=9999, private=\"x-p\", no-cache=\"x-n\""),
+            ("connection", "close, X-Named"),
+            ("x-named", "1"),
+            ("keep-alive", "1"),
+            ("proxy-authentication-info", "1"),
+            ("transfer-encoding", "chunked"),
+            ("age", "5"),
+            ("x-p", "1"),
+            ("x-n", "1"),
+            ("x-kept", "1"),
+            ("x-kept", "2"),
+            ("cache-status", "Up; hit"),
+            ("content-range", "bytes 0-1/2"),
+            ("date", AN_HOUR_AGO),
+        ])
+        .unwrap();
+        let mut names: Vec<_> = record.fields.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["cache-control", "cache-status", "content-range", "date", "x-kept"]);
+        assert_eq!(record.fields.get_all("x-kept").iter().count(), 2);
+        assert_eq!(record.fields["date"], AN_HOUR_AGO);
+        assert!(!record.reuse.always_validate, "a no-cache of some fields is not one of the whole");
+    }
+
+    #[test]
+    fn hop_by_hop_fields_are_known_by_name() {
+        for name in [
+            "connection",
+            "keep-alive",
+            "proxy-connection",
+            "proxy-authenticate",
+            "proxy-authentication-info",
+            "proxy-authorization",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+        ] {
+            assert!(is_hop_by_hop(&HeaderName::from_static(name)), "{name}");
+        }
+        assert!(!is_hop_by_hop(&HeaderName::from_static("content-length")));
+    }
+
+    #[test]
+    fn a_missing_date_is_the_time_of_arrival_rfc_9110_6_6_1() {
+        assert_eq!(with("max-age=60").unwrap().fields["date"], NOW_TEXT);
+    }
+
+    #[test]
+    fn set_cookie_is_refused_stripped_or_stored_as_the_operator_says() {
+        let lines: Lines<'_> =
+            &[("cache-control", "max-age=60"), ("set-cookie", "a=b"), ("set-cookie", "c=d")];
+        for (rule, expected) in [
+            (SetCookie::Refuse, Err(Refuse::SetCookie)),
+            (SetCookie::Strip, Ok(0)),
+            (SetCookie::Store, Ok(2)),
+        ] {
+            let rules = Rules { set_cookie: rule, ..Rules::default() };
+            let found = judge(200, &[], lines, &rules);
+            let cookies = found.map(|record| record.fields.get_all(SET_COOKIE).iter().count());
+            assert_eq!(cookies, expected, "{rule:?}");
+        }
+        for excepted in ["max-age=60, private=\"set-cookie\"", "max-age=60, no-cache=Set-Cookie"] {
+            let record = answer(&[("cache-control", excepted), ("set-cookie", "a=b")]).unwrap();
+            assert!(!record.fields.contains_key(SET_COOKIE), "{excepted}");
+        }
+    }
+
+    #[test]
+    fn stale_is_forbidden_by_the_origin_else_allowed_by_it_else_by_the_operator() {
+        let rules = Rules { stale_while_revalidate: secs(10), stale_if_error: secs(20), ..Rules::default() };
+        for (cache_control, expected) in [
+            ("max-age=60", (false, false, 10, 20)),
+            ("max-age=60, stale-while-revalidate=1", (false, false, 1, 20)),
+            ("max-age=60, stale-if-error=0", (false, false, 10, 0)),
+            ("max-age=60, stale-if-error=99999999999", (false, false, 10, 1 << 31)),
+            ("max-age=60, must-revalidate", (false, true, 0, 0)),
+            ("max-age=60, proxy-revalidate, stale-if-error=5", (false, true, 0, 0)),
+            ("s-maxage=60, stale-while-revalidate=5", (false, true, 0, 0)),
+            ("max-age=60, no-cache", (true, false, 0, 0)),
+        ] {
+            let lines = [("cache-control", cache_control), ("etag", "\"a\"")];
+            let record = judge(200, &[], &lines, &rules).unwrap();
+            let found = (
+                record.reuse.always_validate,
+                record.reuse.never_stale,
+                record.stale_while_revalidate.as_secs(),
+                record.stale_if_error.as_secs(),
+            );
+            assert_eq!(found, expected, "{cache_control}");
+        }
+    }
+
+    #[test]
+    fn stale_has_a_use_without_a_validator_when_it_may_be_served() {
+        assert!(with("max-age=0, stale-while-revalidate=60").is_ok());
+        assert!(with("max-age=0, stale-if-error=60").is_ok());
+        assert_eq!(with("max-age=0, must-revalidate, stale-if-error=60"), Err(Refuse::NoUse));
+    }
+
+    #[test]
+    fn what_has_a_validator_is_kept_past_freshness_even_when_it_arrives_stale() {
+        let keep = Rules::default().keep;
+        let worth = |lines: Lines<'_>| answer(lines).unwrap().worth(NOW);
+        assert_eq!(worth(&[("cache-control", "max-age=60")]), secs(60));
+        assert_eq!(worth(&[("cache-control", "max-age=60"), ("etag", "\"a\"")]), secs(60) + keep);
+        assert_eq!(worth(&[("cache-control", "max-age=60"), ("etag", "\"a\""), ("age", "99999")]), keep);
+        assert_eq!(worth(&[("etag", "W/\"a\""), ("date", AN_HOUR_AGO)]), keep);
+    }
+
+    #[test]
+    fn the_varying_fields_of_the_request_are_kept() {
+        let response = [("cache-control", "max-age=60"), ("vary", "X-B, x-a"), ("vary", "x-c")];
+        let record = judge(200, &[("x-a", "1 , 2"), ("x-c", "")], &response, &Rules::default()).unwrap();
+        assert_eq!(record.vary, ["x-a", "x-b", "x-c"]);
+        assert_eq!(record.variant.0, [Some(Box::from(&b"1,2"[..])), None, Some(Box::from(&b""[..]))]);
+    }
+
+    #[test]
+    fn the_age_on_arrival_is_the_greater_of_what_date_and_age_tell_rfc_9111_4_2_3() {
+        for (lines, delay_ms, expected_ms) in [
+            (&[][..], 0, 0),
+            (&[], 300, 300),
+            (&[("age", "10")], 300, 10_300),
+            (&[("date", NOW_TEXT)], 0, 0),
+            (&[("date", A_WHILE_AGO)], 300, 1_000_000),
+            (&[("date", A_WHILE_AGO), ("age", "10")], 0, 1_000_000),
+            (&[("date", A_WHILE_AGO), ("age", "2000")], 300, 2_000_300),
+            (&[("date", IN_AN_HOUR), ("age", "10")], 0, 10_000),
+            (&[("date", "yesterday")], 0, 0),
+            (&[("age", " 007 ")], 0, 7_000),
+            // The first member of the first line, without its parameters.
+            (&[("age", "7, 0")], 0, 7_000),
+            (&[("age", "0, 7")], 0, 0),
+            (&[("age", "7"), ("age", "9")], 0, 7_000),
+            (&[("age", "7;foo=bar")], 0, 7_000),
+            // Not digits: ignored.
+            (&[("age", "")], 0, 0),
+            (&[("age", "abc")], 0, 0),
+            (&[("age", "-7")], 0, 0),
+            (&[("age", "7.0")], 0, 0),
+            (&[("age", "\"7\"")], 0, 0),
+            // Overflow.
+            (&[("age", "2147483648")], 0, (1 << 31) * 1000),
+            (&[("age", "99999999999999999999999")], 0, (1 << 31) * 1000),
+        ] {
+            let sent = NOW.minus(Duration::from_millis(delay_ms));
+            let found = initial_age(&map(lines), sent, NOW);
+            assert_eq!(found, Duration::from_millis(expected_ms), "{lines:?} {delay_ms}");
+        }
+    }
+
+    #[test]
+    fn an_answer_of_this_second_has_no_age_whatever_the_millisecond() {
+        let arrival = WallTime::from_millis(NOW.as_millis() + 999);
+        assert_eq!(initial_age(&map(&[("date", NOW_TEXT)]), arrival, arrival), Duration::ZERO);
+    }
+
+    fn any_line() -> impl Strategy<Value = (&'static str, String)> {
+        let directive = prop_oneof![
+            "(max-age|s-maxage|stale-if-error)=[0-9]{1,12}",
+            "(no-store|no-cache|private|public|must-revalidate|must-understand)(=\"x-a\")?",
+        ];
+        prop_oneof![
+            proptest::collection::vec(directive, 0..4).prop_map(|list| ("cache-control", list.join(", "))),
+            "[0-9]{1,12}".prop_map(|age| ("age", age)),
+            Just(("etag", "\"a\"".to_owned())),
+            Just(("set-cookie", "a=b".to_owned())),
+            Just(("x-a", "1".to_owned())),
+            Just(("connection", "x-a".to_owned())),
+            "[ -~]{0,12}".prop_map(|text| ("expires", text)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_stored_never_breaks_a_prohibition(
+            status in 200u16..600,
+            authorised in any::<bool>(),
+            lines in proptest::collection::vec(any_line(), 0..5),
+            ttl in proptest::option::of(0u64..100),
+            mode in prop_oneof![Just(TtlMode::Default), Just(TtlMode::Override), Just(TtlMode::Cap)],
+        ) {
+            let rules = Rules { ttl: ttl.map(secs), ttl_mode: mode, ..Rules::default() };
+            let request: Lines<'_> = if authorised { &[("authorization", "x")] } else { &[] };
+            let lines: Vec<_> = lines.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            if let Ok(record) = judge(status, request, &lines, &rules) {
+                let said = directive::response(&map(&lines));
+                prop_assert!(!said.private && (!said.no_store || said.must_understand));
+                prop_assert!(!authorised || allows_sharing(&said));
+                prop_assert!(!record.fields.contains_key(SET_COOKIE) && !record.fields.contains_key(AGE));
+                prop_assert!(!record.fields.contains_key(CONNECTION));
+                prop_assert_eq!(record.reuse.always_validate, said.no_cache);
+                prop_assert!(record.lifetime <= LONGEST && !record.worth(NOW).is_zero());
+                prop_assert!(!matches!(status, 206 | 304 | 416));
+            }
+        }
+    }
+}

@@ -186,3 +186,173 @@ fn same_object(request: &dyn Fields, stored: &HeaderMap) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::fields::Pairs;
+    use http::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
+
+    fn stored() -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in [
+            ("etag", "\"a\""),
+            ("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            ("date", "Sun, 06 Nov 1994 08:49:38 GMT"),
+        ] {
+            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    fn of(range: &str, length: u64) -> Selection {
+        select(&Pairs(&[("range", range.as_bytes())]), &stored(), length)
+    }
+
+    fn one(first: u64, last: u64) -> Selection {
+        Selection::One(Part { first, last })
+    }
+
+    fn several(parts: &[(u64, u64)]) -> Selection {
+        Selection::Several(parts.iter().map(|&(first, last)| Part { first, last }).collect())
+    }
+
+    #[test]
+    fn ranges_select_as_rfc_9110_14_1_2_says() {
+        for (range, expected) in [
+            ("bytes=0-4", one(0, 4)),
+            ("bytes=5-", one(5, 9)),
+            ("bytes=-3", one(7, 9)),
+            ("bytes=-99", one(0, 9)),
+            ("bytes=0-99", one(0, 9)),
+            ("bytes=9-9", one(9, 9)),
+            ("bytes=0-99999999999999999999999999", one(0, 9)),
+            ("Bytes=0-4", one(0, 4)),
+            ("bytes= 0-4 , ,", one(0, 4)),
+            ("bytes=0-1,20-30", one(0, 1)),
+            ("bytes=0-1,-0", one(0, 1)),
+            ("bytes=0-1, 4-5", several(&[(0, 1), (4, 5)])),
+            ("bytes=0-1,2-3,-1", several(&[(0, 1), (2, 3), (9, 9)])),
+            // Nothing of it is there.
+            ("bytes=10-", Selection::Unsatisfiable),
+            ("bytes=10-20,99-", Selection::Unsatisfiable),
+            ("bytes=-0", Selection::Unsatisfiable),
+            ("bytes=99999999999999999999999999-", Selection::Unsatisfiable),
+            // Malformed, or not ours: ignored.
+            ("", Selection::Whole),
+            ("bytes", Selection::Whole),
+            ("bytes=", Selection::Whole),
+            ("bytes=,", Selection::Whole),
+            ("bytes=-", Selection::Whole),
+            ("bytes=4-2", Selection::Whole),
+            ("bytes=a-b", Selection::Whole),
+            ("bytes=0-1,x", Selection::Whole),
+            ("bytes=+0-1", Selection::Whole),
+            ("bytes=0 - 1", Selection::Whole),
+            ("bytes=0--1", Selection::Whole),
+            ("lines=0-1", Selection::Whole),
+            ("bytes 0-1", Selection::Whole),
+            // Overlapping or backwards.
+            ("bytes=0-5,3-8", Selection::Whole),
+            ("bytes=0-,0-", Selection::Whole),
+            ("bytes=5-6,0-1", Selection::Whole),
+        ] {
+            assert_eq!(of(range, 10), expected, "{range}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_an_empty_answer_can_be_selected() {
+        for range in ["bytes=0-", "bytes=0-0", "bytes=-5", "bytes=-0"] {
+            assert_eq!(of(range, 0), Selection::Unsatisfiable, "{range}");
+        }
+    }
+
+    #[test]
+    fn more_than_sixteen_parts_get_the_whole() {
+        let parts = |count: usize| {
+            (0..count).map(|at| format!("{}-{}", at * 2, at * 2)).collect::<Vec<_>>().join(",")
+        };
+        assert!(
+            matches!(of(&format!("bytes={}", parts(16)), 99), Selection::Several(all) if all.len() == 16)
+        );
+        assert_eq!(of(&format!("bytes={}", parts(17)), 99), Selection::Whole);
+    }
+
+    #[test]
+    fn no_range_or_several_are_none() {
+        assert_eq!(select(&Pairs(&[]), &stored(), 10), Selection::Whole);
+        let twice = Pairs(&[("range", b"bytes=0-1"), ("range", b"bytes=2-3")]);
+        assert_eq!(select(&twice, &stored(), 10), Selection::Whole);
+    }
+
+    #[test]
+    fn if_range_holds_only_for_the_same_strong_validator_rfc_9110_13_1_5() {
+        for (condition, holds) in [
+            ("\"a\"", true),
+            (" \"a\" ", true),
+            ("W/\"a\"", false),
+            ("\"b\"", false),
+            ("a", false),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", true),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", true),
+            ("Sun, 06 Nov 1994 08:49:38 GMT", false),
+            ("Sun, 06 Nov 1994 08:49:36 GMT", false),
+            ("today", false),
+            ("", false),
+        ] {
+            let request = Pairs(&[("range", b"bytes=0-1"), ("if-range", condition.as_bytes())]);
+            let expected = if holds { one(0, 1) } else { Selection::Whole };
+            assert_eq!(select(&request, &stored(), 10), expected, "{condition}");
+        }
+    }
+
+    #[test]
+    fn a_weak_stored_validator_never_satisfies_if_range() {
+        let mut weak = stored();
+        weak.insert(ETAG, HeaderValue::from_static("W/\"a\""));
+        weak.insert(DATE, HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT"));
+        for condition in ["W/\"a\"", "\"a\"", "Sun, 06 Nov 1994 08:49:37 GMT"] {
+            let request = Pairs(&[("range", b"bytes=0-1"), ("if-range", condition.as_bytes())]);
+            assert_eq!(select(&request, &weak, 10), Selection::Whole, "{condition}");
+            assert_eq!(
+                select(&request, &HeaderMap::new(), 10),
+                Selection::Whole,
+                "nothing stored: {condition}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_multipart_body_is_laid_out_as_rfc_9110_14_6_shows() {
+        let parts = [Part { first: 0, last: 1 }, Part { first: 8, last: 9 }];
+        let laid = multipart(&parts, 10, Some(b"text/plain"), "BB");
+        let body = [&laid.heads[0][..], b"01", &laid.heads[1], b"89", &laid.tail].concat();
+        let expected = "--BB\r\nContent-Type: text/plain\r\nContent-Range: bytes 0-1/10\r\n\r\n01\
+            \r\n--BB\r\nContent-Type: text/plain\r\nContent-Range: bytes 8-9/10\r\n\r\n89\r\n--BB--\r\n";
+        assert_eq!(String::from_utf8(body).unwrap(), expected);
+        assert_eq!(laid.length, expected.len() as u64);
+        assert_eq!(laid.content_type, "multipart/byteranges; boundary=BB");
+        let untyped = multipart(&parts[..1], 10, None, "BB");
+        assert_eq!(untyped.heads[0], b"--BB\r\nContent-Range: bytes 0-1/10\r\n\r\n");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_selected_lies_within_and_in_order(range in "bytes=[0-9,-]{0,20}", length in 0u64..40) {
+            let parts = match of(&range, length) {
+                Selection::One(part) => vec![part],
+                Selection::Several(parts) => parts,
+                Selection::Whole | Selection::Unsatisfiable => vec![],
+            };
+            prop_assert!(parts.iter().all(|part| part.first <= part.last && part.last < length));
+            prop_assert!(parts.windows(2).all(|pair| pair[0].last < pair[1].first));
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(range in proptest::collection::vec(any::<u8>(), 0..40), length in any::<u64>()) {
+            let _ = select(&Pairs(&[("range", &range), ("if-range", &range)]), &stored(), length);
+        }
+    }
+}

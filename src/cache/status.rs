@@ -147,3 +147,90 @@ fn push_string(out: &mut String, text: &str) {
     }
     out.push('"');
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn hit(tier: Tier, ttl: i64) -> Outcome {
+        Outcome::Hit { tier, ttl }
+    }
+
+    fn forwarded(why: Forward) -> Outcome {
+        Outcome::Forwarded { why, status: None, stored: false, collapsed: false, ttl: None }
+    }
+
+    #[test]
+    fn what_the_cache_did_is_told_as_rfc_9211_spells_it() {
+        let everything = Outcome::Forwarded {
+            why: Forward::Stale,
+            status: Some(200),
+            stored: true,
+            collapsed: true,
+            ttl: Some(60),
+        };
+        for (outcome, detail, expected) in [
+            (hit(Tier::Memory, 42), None, "vanne-mem; hit; ttl=42"),
+            (hit(Tier::Redis, -3), None, "vanne-redis; hit; ttl=-3"),
+            (hit(Tier::Memory, i64::MAX), None, "vanne-mem; hit; ttl=999999999999999"),
+            (forwarded(Forward::Bypass), None, "vanne; fwd=bypass"),
+            (
+                forwarded(Forward::UriMiss),
+                Some("redis-timeout"),
+                "vanne; fwd=uri-miss; detail=\"redis-timeout\"",
+            ),
+            (everything, None, "vanne; fwd=stale; fwd-status=200; stored; collapsed; ttl=60"),
+            (
+                forwarded(Forward::Method),
+                Some("a \"b\" \\ é"),
+                "vanne; fwd=method; detail=\"a \\\"b\\\" \\\\ ?\"",
+            ),
+        ] {
+            assert_eq!(member("vanne", &outcome, detail), expected);
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_no_token_is_quoted() {
+        for (name, expected) in [
+            ("edge.example:1/x", "edge.example:1/x; fwd=request"),
+            ("my edge", "\"my edge\"; fwd=request"),
+            ("1st", "\"1st\"; fwd=request"),
+            ("", "\"\"; fwd=request"),
+        ] {
+            assert_eq!(member(name, &forwarded(Forward::Request), None), expected);
+        }
+    }
+
+    #[test]
+    fn ttl_is_whole_seconds_and_negative_past_freshness() {
+        let secs = Duration::from_secs;
+        for (ttl, staleness, expected) in [
+            (secs(5), secs(0), 5),
+            (Duration::from_millis(900), secs(0), 0),
+            (secs(0), secs(7), -7),
+            (secs(0), secs(0), 0),
+        ] {
+            assert_eq!(ttl_seconds(ttl, staleness), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_member_is_a_structured_field(name in "\\PC{0,8}", detail in proptest::option::of("\\PC{0,12}"), ttl in any::<i64>(), status in proptest::option::of(100u16..600), is_hit in any::<bool>(), flag in any::<bool>()) {
+            let outcome = if is_hit {
+                hit(Tier::Redis, ttl)
+            } else {
+                Outcome::Forwarded { why: Forward::VaryMiss, status, stored: flag, collapsed: !flag, ttl: Some(ttl) }
+            };
+            let text = member(&name, &outcome, detail.as_deref());
+            let list: sfv::List = sfv::Parser::new(&text).parse().map_err(|e| TestCaseError::fail(format!("{text}: {e}")))?;
+            prop_assert_eq!(list.len(), 1);
+            let sfv::ListEntry::Item(item) = &list[0] else { return Err(TestCaseError::fail("an inner list")) };
+            prop_assert_eq!(item.params.contains_key("hit"), is_hit);
+            prop_assert_eq!(item.params.contains_key("stored"), !is_hit && flag);
+            prop_assert_eq!(item.params.contains_key("fwd-status"), !is_hit && status.is_some());
+        }
+    }
+}

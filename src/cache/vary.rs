@@ -87,24 +87,21 @@ fn tighten(value: &[u8]) -> Vec<u8> {
     let mut out: Vec<u8> = Vec::with_capacity(value.len());
     let mut quoted = false;
     let mut escaped = false;
-    // How much of `out` a space may not be taken from, because it was quoted.
-    let mut firm = 0;
     for &byte in trim(value) {
         let is_space = matches!(byte, b' ' | b'\t');
         match byte {
             _ if quoted => {
                 out.push(byte);
-                firm = out.len();
                 quoted = escaped || byte != b'"';
                 escaped = !escaped && byte == b'\\';
             }
             b',' => {
-                while out.len() > firm && matches!(out.last(), Some(b' ' | b'\t')) {
+                while matches!(out.last(), Some(b' ' | b'\t')) {
                     out.pop();
                 }
                 out.push(byte);
             }
-            _ if is_space && matches!(out.last(), Some(b',')) && out.len() > firm => {}
+            _ if is_space && out.last() == Some(&b',') => {}
             _ => {
                 quoted = byte == b'"';
                 out.push(byte);

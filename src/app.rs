@@ -65,7 +65,10 @@ fn listen_hint(source: &std::io::Error, addr: &SocketAddr) -> String {
             "permission denied; ports below 1024 need a privilege: run as root, or `setcap cap_net_bind_service=+ep` the binary, or use port 8080"
         ),
         std::io::ErrorKind::AddrInUse => {
-            format!("the address is in use; another server listens there (`ss -ltnp sport = :{}` shows which)", addr.port())
+            format!(
+                "the address is in use; another server listens there (`ss -ltnp sport = :{}` shows which)",
+                addr.port()
+            )
         }
         _ => source.to_string(),
     }
@@ -135,7 +138,9 @@ fn live(plan: Plan) -> Result<Live, StartError> {
     let metrics = Metrics::new(&plan);
     let log = Log::open(&plan.log.access, metrics.clone()).map_err(StartError::AccessLog)?;
     let redis = match &plan.redis {
-        Some(redis) => Some(RedisTier::new(redis, clock.clone(), metrics.redis()).map_err(StartError::Redis)?),
+        Some(redis) => {
+            Some(RedisTier::new(redis, clock.clone(), metrics.redis()).map_err(StartError::Redis)?)
+        }
         None => None,
     };
     let upstreams = plan.upstreams.iter().map(|u| upstream(u, &clock, &metrics)).collect();
@@ -212,7 +217,11 @@ impl Running {
         let cut = if in_time.is_ok() { 0 } else { self.open.count() };
         if let Some(redis) = &self.live.redis {
             // What was fetched last is worth a moment, not a hang.
-            let _ = tokio::time::timeout(server.drain_timeout.min(std::time::Duration::from_secs(1)), redis.flush()).await;
+            let _ = tokio::time::timeout(
+                server.drain_timeout.min(std::time::Duration::from_secs(1)),
+                redis.flush(),
+            )
+            .await;
         }
         for task in self.tasks {
             task.abort();

@@ -122,8 +122,7 @@ impl Failure {
 
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
-        let not_permitted =
-            matches!(&error, StartError::Listen { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied);
+        let not_permitted = matches!(&error, StartError::Listen { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied);
         Self { code: if not_permitted { NOT_PERMITTED } else { FAILED }, text: format!("vanne: {error}") }
     }
 }
@@ -176,7 +175,8 @@ fn check(settings: &Settings, json: bool) -> Result<(), Failure> {
 }
 
 fn as_json(problems: &Problems) -> Result<String, Failure> {
-    let text = serde_json::to_string(problems.list()).map_err(|e| Failure::at_run_time(format!("vanne: {e}")))?;
+    let text =
+        serde_json::to_string(problems.list()).map_err(|e| Failure::at_run_time(format!("vanne: {e}")))?;
     Ok(text + "\n")
 }
 
@@ -209,7 +209,9 @@ fn read(settings: &Settings) -> Result<Source, Failure> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(&path).map_err(|e| Failure {
         code: BAD_CONFIGURATION,
-        text: format!("vanne: cannot read {name}: {e}; name the file with -c, or see it work with `vanne demo`"),
+        text: format!(
+            "vanne: cannot read {name}: {e}; name the file with -c, or see it work with `vanne demo`"
+        ),
     })?;
     Ok(Source { name, text })
 }
@@ -240,7 +242,8 @@ fn run(settings: &Settings) -> Result<(), Failure> {
     start_log(&plan.log);
     runtime(plan.server.threads)?.block_on(async {
         // Before anything starts: a signal that comes early must not kill.
-        let mut signals = Signals::watch().map_err(|e| Failure::at_run_time(format!("vanne: cannot watch signals: {e}")))?;
+        let mut signals = Signals::watch()
+            .map_err(|e| Failure::at_run_time(format!("vanne: cannot watch signals: {e}")))?;
         let running = app::start(plan)?;
         announce(&running);
         signals.until_told_to_leave().await;
@@ -252,7 +255,9 @@ fn run(settings: &Settings) -> Result<(), Failure> {
 fn show(options: demo::Options) -> Result<(), Failure> {
     match runtime(std::thread::available_parallelism().map_or(2, usize::from))?.block_on(demo::run(options)) {
         Ok(true) => Ok(()),
-        Ok(false) => Err(Failure::at_run_time("vanne: the demonstration did not show what it claims; see the lines marked FAIL")),
+        Ok(false) => Err(Failure::at_run_time(
+            "vanne: the demonstration did not show what it claims; see the lines marked FAIL",
+        )),
         Err(text) => Err(Failure::at_run_time(format!("vanne: {text}"))),
     }
 }
@@ -286,7 +291,9 @@ fn announce(running: &Running) {
     }
     match (&plan.redis, plan.caches.is_empty()) {
         (Some(_), _) => tracing::info!("cache: memory over redis"),
-        (None, false) => tracing::warn!("cache: no redis.url is set, so each gateway caches in its own memory alone"),
+        (None, false) => {
+            tracing::warn!("cache: no redis.url is set, so each gateway caches in its own memory alone")
+        }
         (None, true) => {}
     }
     if let Some(address) = running.admin {
@@ -360,7 +367,9 @@ fn healthcheck(settings: &Settings, ready: bool) -> Result<(), Failure> {
 fn reachable(addr: SocketAddr) -> SocketAddr {
     match addr {
         SocketAddr::V4(a) if a.ip().is_unspecified() => SocketAddr::from(([127, 0, 0, 1], a.port())),
-        SocketAddr::V6(a) if a.ip().is_unspecified() => SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], a.port())),
+        SocketAddr::V6(a) if a.ip().is_unspecified() => {
+            SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], a.port()))
+        }
         other => other,
     }
 }
@@ -373,6 +382,7 @@ fn ask(addr: impl ToSocketAddrs, path: &str) -> std::io::Result<u16> {
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.take(4096).read_to_end(&mut answer)?;
-    let status = std::str::from_utf8(answer.get(9..12).unwrap_or_default()).ok().and_then(|code| code.parse().ok());
+    let status =
+        std::str::from_utf8(answer.get(9..12).unwrap_or_default()).ok().and_then(|code| code.parse().ok());
     status.ok_or_else(|| std::io::Error::other("not an HTTP answer"))
 }

@@ -78,7 +78,8 @@ async fn converse(mut stream: TcpStream, name: Arc<str>, delay: Duration) {
             continue;
         };
         let head: Vec<u8> = held.drain(..end + 4).collect();
-        let line = String::from_utf8_lossy(head.split(|b| *b == b'\r').next().unwrap_or_default()).into_owned();
+        let line =
+            String::from_utf8_lossy(head.split(|b| *b == b'\r').next().unwrap_or_default()).into_owned();
         let path = line.split(' ').nth(1).unwrap_or("/");
         if path != "/ready" && !delay.is_zero() {
             tokio::time::sleep(delay).await;
@@ -92,7 +93,13 @@ async fn converse(mut stream: TcpStream, name: Arc<str>, delay: Duration) {
 /// Items may be shared for two seconds; everything else is the moment's own.
 fn answer(name: &str, path: &str) -> Vec<u8> {
     let (control, body) = if path.starts_with("/api/items/") {
-        ("public, max-age=2", format!("{{\"path\":\"{path}\",\"from\":\"{name}\",\"text\":\"{}\"}}\n", "lorem ipsum ".repeat(200)))
+        (
+            "public, max-age=2",
+            format!(
+                "{{\"path\":\"{path}\",\"from\":\"{name}\",\"text\":\"{}\"}}\n",
+                "lorem ipsum ".repeat(200)
+            ),
+        )
     } else {
         ("no-store", format!("{{\"path\":\"{path}\",\"from\":\"{name}\"}}\n"))
     };

@@ -35,7 +35,8 @@ impl Load {
         let (stop, stopped) = watch::channel(false);
         let mut clients = JoinSet::new();
         for seed in 0..CLIENTS {
-            let client = Client { addr, clock: clock.clone(), now: now.clone(), dice: Dice::seeded(seed as u64) };
+            let client =
+                Client { addr, clock: clock.clone(), now: now.clone(), dice: Dice::seeded(seed as u64) };
             clients.spawn(client.run(stopped.clone()));
         }
         Self { now, stop, clients }

@@ -58,7 +58,10 @@ pub async fn run(options: Options) -> Result<bool, String> {
     let verdict = show(&gateway, &mut instances, seconds).await;
     let passed = announce(&gateway, &verdict, redis.is_some());
     if options.keep {
-        say(&format!("still running; try: curl -i http://{}/api/items/7   (Ctrl-C ends it)", gateway.addresses[0]));
+        say(&format!(
+            "still running; try: curl -i http://{}/api/items/7   (Ctrl-C ends it)",
+            gateway.addresses[0]
+        ));
         let _ = tokio::signal::ctrl_c().await;
     }
     gateway.drain().await;
@@ -67,7 +70,8 @@ pub async fn run(options: Options) -> Result<bool, String> {
 
 /// Redis, when it answers; asked with the protocol's own PING, since an open port may be anything.
 async fn find_redis(named: Option<&str>) -> Option<String> {
-    let url = named.map(str::to_owned).or_else(|| std::env::var("REDIS_URL").ok().filter(|url| !url.is_empty()));
+    let url =
+        named.map(str::to_owned).or_else(|| std::env::var("REDIS_URL").ok().filter(|url| !url.is_empty()));
     let url = url.unwrap_or_else(|| "redis://127.0.0.1:6379".into());
     let client = redis::Client::open(url.as_str()).ok()?;
     let ping = async {
@@ -82,8 +86,8 @@ async fn start_gateway(instances: &[Instance], redis: Option<&str>) -> Result<Ru
     let source = Source { name: "demo.toml".into(), text };
     // The demonstration is the same everywhere: the environment's settings are not for it.
     let nothing: HashMap<String, String> = HashMap::new();
-    let plan = config::load(&source, &nothing, &Overrides::default())
-        .map_err(|problems| problems.render(false))?;
+    let plan =
+        config::load(&source, &nothing, &Overrides::default()).map_err(|problems| problems.render(false))?;
     app::start(plan).map_err(|e| e.to_string())
 }
 
@@ -102,7 +106,11 @@ async fn free_or(port: u16) -> Result<SocketAddr, String> {
 fn configuration(instances: &[Instance], web: SocketAddr, admin: SocketAddr, redis: Option<&str>) -> String {
     let servers: Vec<String> = instances.iter().map(|i| format!("\"{}\"", i.addr())).collect();
     let redis = redis.map_or(String::new(), |url| {
-        format!("[redis]\nurl = {}\nprefix = \"vanne-demo-{}\"\n", toml::Value::String(url.into()), std::process::id())
+        format!(
+            "[redis]\nurl = {}\nprefix = \"vanne-demo-{}\"\n",
+            toml::Value::String(url.into()),
+            std::process::id()
+        )
     });
     format!(
         r#"
@@ -148,7 +156,11 @@ fn introduce(gateway: &Running, instances: &[Instance], redis: Option<&str>) {
     };
     say(&format!("gateway  http://{}   metrics {admin}   {redis}", gateway.addresses[0]));
     let names: Vec<String> = instances.iter().map(|i| format!("{} {}", i.name(), i.addr())).collect();
-    say(&format!("instances  {}   (api-2 takes {} ms; api-3 dies at {DIES_AT} s, is back at {BACK_AT} s)", names.join("   "), SLOW.as_millis()));
+    say(&format!(
+        "instances  {}   (api-2 takes {} ms; api-3 dies at {DIES_AT} s, is back at {BACK_AT} s)",
+        names.join("   "),
+        SLOW.as_millis()
+    ));
     say("  t   req/s     p50     p99   hit%   mem/redis/stale/miss/pass      api-1  api-2  api-3   events");
 }
 
@@ -175,7 +187,11 @@ async fn show(gateway: &Running, instances: &mut [Instance], seconds: u64) -> To
         let up: Vec<bool> = group.endpoints().iter().map(|e| e.is_up()).collect();
         for (i, (now, before)) in up.iter().zip(&mut was_up).enumerate() {
             if now != before {
-                events.push(format!("{} is {}", instances[i].name(), if *now { "back in rotation" } else { "taken out" }));
+                events.push(format!(
+                    "{} is {}",
+                    instances[i].name(),
+                    if *now { "back in rotation" } else { "taken out" }
+                ));
                 *before = *now;
             }
         }
@@ -204,10 +220,8 @@ fn row(t: u64, second: &Second, up: &[bool], events: &[String]) -> String {
         let count = second.served_by(i);
         if up.get(i).copied().unwrap_or(false) { format!("{count:>6}") } else { format!("{:>6}", "DOWN") }
     };
-    let tiers = format!(
-        "{}/{}/{}/{}/{}",
-        second.memory, second.redis, second.stale, second.missed, second.passed
-    );
+    let tiers =
+        format!("{}/{}/{}/{}/{}", second.memory, second.redis, second.stale, second.missed, second.passed);
     format!(
         "{t:>3} {:>7} {:>7} {:>7} {:>6}   {tiers:<28} {} {} {}   {}",
         second.count(),
@@ -231,12 +245,26 @@ fn announce(gateway: &Running, totals: &Totals, redis: bool) -> bool {
         (totals.count > 0, format!("{} requests served", totals.count)),
         (
             totals.failed == 0 && totals.while_down > 0,
-            format!("{} failed for clients; {} were served while api-3 was down", totals.failed, totals.while_down),
+            format!(
+                "{} failed for clients; {} were served while api-3 was down",
+                totals.failed, totals.while_down
+            ),
         ),
-        (totals.cached > 0, format!("{} answers from cache ({:.1} % of those that may be)", totals.cached, totals.hit_percent())),
+        (
+            totals.cached > 0,
+            format!(
+                "{} answers from cache ({:.1} % of those that may be)",
+                totals.cached,
+                totals.hit_percent()
+            ),
+        ),
         (
             totals.taken_out && totals.victim_served_again,
-            format!("api-3 was {}taken out and {} again", if totals.taken_out { "" } else { "NOT " }, if totals.victim_served_again { "serves" } else { "does NOT serve" }),
+            format!(
+                "api-3 was {}taken out and {} again",
+                if totals.taken_out { "" } else { "NOT " },
+                if totals.victim_served_again { "serves" } else { "does NOT serve" }
+            ),
         ),
     ];
     if redis {

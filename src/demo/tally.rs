@@ -29,13 +29,18 @@ impl Answer {
         let mut parsed = httparse::Response::new(&mut lines);
         parsed.parse(head).ok()?;
         let field = |name: &str| {
-            parsed.headers.iter().find(|h| h.name.eq_ignore_ascii_case(name)).and_then(|h| std::str::from_utf8(h.value).ok())
+            parsed
+                .headers
+                .iter()
+                .find(|h| h.name.eq_ignore_ascii_case(name))
+                .and_then(|h| std::str::from_utf8(h.value).ok())
         };
         let framing = match field("content-length") {
             Some(length) => Framing::Length(length.parse().ok()?),
             None => Framing::Chunked,
         };
-        let instance = field("x-instance").and_then(|name| name.strip_prefix("api-")?.parse::<usize>().ok()?.checked_sub(1));
+        let instance = field("x-instance")
+            .and_then(|name| name.strip_prefix("api-")?.parse::<usize>().ok()?.checked_sub(1));
         let cache = field("cache-status").map_or(Cache::Passed, told);
         let close = field("connection").is_some_and(|c| c.eq_ignore_ascii_case("close"));
         Some((Self { status: parsed.code?, instance, cache, close }, framing))

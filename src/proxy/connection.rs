@@ -175,7 +175,11 @@ impl Connections {
                 size: head.len(),
             },
             // The largest body is the route's to say.
-            &Limits { max_fields: limits.max_header_fields, max_head: limits.max_header_size.as_usize(), max_body: 0 },
+            &Limits {
+                max_fields: limits.max_header_fields,
+                max_head: limits.max_header_size.as_usize(),
+                max_body: 0,
+            },
         )?;
         let admitted = Admitted {
             host: accepted.host.into_owned(),
@@ -315,7 +319,8 @@ impl Content {
             return Self::Chunked;
         }
         // The guard has refused every length that does not read.
-        let length = fields.first("content-length").and_then(|v| std::str::from_utf8(v).ok()?.trim().parse().ok());
+        let length =
+            fields.first("content-length").and_then(|v| std::str::from_utf8(v).ok()?.trim().parse().ok());
         length.map_or(Self::None, Self::Length)
     }
 

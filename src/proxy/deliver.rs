@@ -177,7 +177,12 @@ fn frame(session: &Session, head: &mut ResponseHeader) -> Result<()> {
     Ok(())
 }
 
-async fn send_stored(session: &mut Session, head: ResponseHeader, body: &Body, content: Content) -> Result<()> {
+async fn send_stored(
+    session: &mut Session,
+    head: ResponseHeader,
+    body: &Body,
+    content: Content,
+) -> Result<()> {
     let pieces = match content {
         Content::None => Vec::new(),
         Content::Whole => body.chunks().to_vec(),
@@ -218,7 +223,9 @@ async fn stream(session: &mut Session, reader: &mut Reader<Word>, part: Part) ->
                 }
             }
             Err(End::Complete) => return session.write_response_body(None, true).await,
-            Err(End::Truncated) => return Err(Error::explain(ErrorType::ConnectionClosed, TRUNCATED).into_up()),
+            Err(End::Truncated) => {
+                return Err(Error::explain(ErrorType::ConnectionClosed, TRUNCATED).into_up());
+            }
         }
     }
 }

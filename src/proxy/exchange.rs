@@ -131,7 +131,11 @@ async fn attempt(
     })
 }
 
-async fn connect(live: &Live, upstream: &Upstream, peer: &HttpPeer) -> Result<(HttpSession, bool), (FailedAt, Failure)> {
+async fn connect(
+    live: &Live,
+    upstream: &Upstream,
+    peer: &HttpPeer,
+) -> Result<(HttpSession, bool), (FailedAt, Failure)> {
     let begun = live.clock.mono();
     let (session, reused) =
         live.connector.get_http_session(peer).await.map_err(|e| (FailedAt::Connect, connect_failure(&e)))?;
@@ -160,7 +164,10 @@ async fn head_of_answer(
             return Error::e_explain(ErrorType::InvalidHTTPHeader, "an answer without a head");
         };
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Error::e_explain(ErrorType::InvalidHTTPHeader, "a switch of protocols that nobody asked for");
+            return Error::e_explain(
+                ErrorType::InvalidHTTPHeader,
+                "a switch of protocols that nobody asked for",
+            );
         }
         if !head.status.is_informational() {
             check_framing(head)?;

@@ -107,7 +107,9 @@ impl Fill {
             };
             match self.freshened(&answer) {
                 Freshness::Other => return self.answered(answer, writer).await,
-                Freshness::Confirmed(entry, keep) => return self.confirmed(answer, entry, keep, writer).await,
+                Freshness::Confirmed(entry, keep) => {
+                    return self.confirmed(answer, entry, keep, writer).await;
+                }
                 // The origin confirms something we do not have: ask again for the whole.
                 Freshness::Mismatch => self.stale = None,
             }
@@ -154,7 +156,8 @@ impl Fill {
     }
 
     fn freshened(&self, answer: &Answer) -> Freshness {
-        let Some(stale) = self.stale.as_ref().filter(|_| answer.head.status == StatusCode::NOT_MODIFIED) else {
+        let Some(stale) = self.stale.as_ref().filter(|_| answer.head.status == StatusCode::NOT_MODIFIED)
+        else {
             return Freshness::Other;
         };
         match freshen::apply_304(&stale.record, &self.exchange(answer), &self.cache.rules) {
@@ -211,7 +214,9 @@ impl Fill {
     /// longer what the origin says. A failing origin tells nothing about either.
     fn remember_refusal(&self, why: Refuse, status: u16) {
         use Refuse::{Authorization, NoStore, NoUse, Private, SetCookie, Status, VaryAny};
-        if status >= 500 || !matches!(why, Private | NoStore | SetCookie | VaryAny | Authorization | NoUse | Status) {
+        if status >= 500
+            || !matches!(why, Private | NoStore | SetCookie | VaryAny | Authorization | NoUse | Status)
+        {
             return;
         }
         if self.stale.is_some() {
@@ -255,7 +260,9 @@ impl Fill {
         }
         if let Some(chunks) = kept {
             let record = Arc::unwrap_or_clone(record);
-            self.cache.store.put(&self.key, Arc::new(Entry { record, body: Body::from_chunks(compact(chunks, size)) }));
+            self.cache
+                .store
+                .put(&self.key, Arc::new(Entry { record, body: Body::from_chunks(compact(chunks, size)) }));
         }
         answer.release().await;
         writer.finish();

@@ -87,7 +87,8 @@ impl Gateway {
                 session.set_keepalive(None);
             }
         }
-        let address = |a: Option<&pingora::protocols::l4::socket::SocketAddr>| a.and_then(|a| a.as_inet().copied());
+        let address =
+            |a: Option<&pingora::protocols::l4::socket::SocketAddr>| a.and_then(|a| a.as_inet().copied());
         if let Some(peer) = address(session.client_addr()) {
             journey.peer = peer.ip();
         }
@@ -206,7 +207,8 @@ impl Gateway {
         }
         let https = journey.client.https;
         self.invalidate_target(session, journey, admitted, &admitted.path, admitted.query.as_deref());
-        for target in invalidate::also(&answer.headers, https, &admitted.host, admitted.port, &admitted.path) {
+        for target in invalidate::also(&answer.headers, https, &admitted.host, admitted.port, &admitted.path)
+        {
             self.invalidate_target(session, journey, admitted, &target.path, target.query.as_deref());
         }
     }
@@ -360,7 +362,9 @@ impl ProxyHttp for Gateway {
         journey.body_seen += body.as_ref().map_or(0, |b| b.len() as u64);
         if journey.max_body > 0 && journey.body_seen > journey.max_body {
             journey.failure = Some(Failure::BodyTooLarge);
-            return Err(Error::explain(ErrorType::HTTPStatus(413), "the request's content is too large").into_down());
+            return Err(
+                Error::explain(ErrorType::HTTPStatus(413), "the request's content is too large").into_down()
+            );
         }
         Ok(())
     }
@@ -444,7 +448,12 @@ impl ProxyHttp for Gateway {
         error
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, journey: &mut Journey) -> FailToProxy {
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        journey: &mut Journey,
+    ) -> FailToProxy {
         let failure = journey.failure.unwrap_or_else(|| failure_of(error));
         journey.failure = Some(failure);
         let begun = session.response_written().is_some_and(|head| !head.status.is_informational());
@@ -508,7 +517,8 @@ impl Admitted {
 fn replace_fields(answer: &mut ResponseHeader, change: impl FnOnce(&mut http::HeaderMap)) -> Result<()> {
     let mut fields = answer.headers.clone();
     change(&mut fields);
-    let gone: Vec<header::HeaderName> = answer.headers.keys().filter(|n| !fields.contains_key(*n)).cloned().collect();
+    let gone: Vec<header::HeaderName> =
+        answer.headers.keys().filter(|n| !fields.contains_key(*n)).cloned().collect();
     for name in gone {
         answer.remove_header(&name);
     }
@@ -543,11 +553,13 @@ fn failure_of(error: &Error) -> Failure {
     match (error.etype(), error.esource()) {
         (ErrorType::HTTPStatus(413), _) => Failure::BodyTooLarge,
         (ErrorType::ReadTimedout, ErrorSource::Downstream) => Failure::ClientTimeout,
-        (ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::WriteTimedout, s)
-            if *s == ErrorSource::Downstream =>
-        {
-            Failure::ClientGone
-        }
+        (
+            ErrorType::WriteError
+            | ErrorType::ReadError
+            | ErrorType::ConnectionClosed
+            | ErrorType::WriteTimedout,
+            s,
+        ) if *s == ErrorSource::Downstream => Failure::ClientGone,
         (_, ErrorSource::Downstream) => Failure::Refused(crate::guard::request::Refusal::Framing),
         (_, ErrorSource::Upstream) => exchange::classify(error, false).1,
         _ => Failure::Internal,

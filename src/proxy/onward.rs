@@ -53,7 +53,8 @@ impl Onward {
 
         let path = rewrite.apply(&self.admitted.path);
         let target = join_query(&path, self.admitted.query.as_deref());
-        let mut head = RequestHeader::build_no_case(self.method.clone(), target.as_bytes(), Some(fields.len()))?;
+        let mut head =
+            RequestHeader::build_no_case(self.method.clone(), target.as_bytes(), Some(fields.len()))?;
         for (name, value) in &fields {
             head.append_header(name.clone(), value.clone())?;
         }
@@ -82,7 +83,11 @@ impl Onward {
             HostRule::Fixed(host) => host,
         };
         HeaderValue::from_str(host).map_err(|e| {
-            pingora::Error::because(pingora::ErrorType::InvalidHTTPHeader, "the Host to send on is not a field value", e)
+            pingora::Error::because(
+                pingora::ErrorType::InvalidHTTPHeader,
+                "the Host to send on is not a field value",
+                e,
+            )
         })
     }
 }

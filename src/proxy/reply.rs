@@ -119,7 +119,13 @@ mod tests {
 
     #[test]
     fn every_page_is_json_that_names_its_status() {
-        for failure in [Failure::NoRoute, Failure::NoInstance, Failure::Timeout, Failure::Internal, Failure::OnlyIfCached] {
+        for failure in [
+            Failure::NoRoute,
+            Failure::NoInstance,
+            Failure::Timeout,
+            Failure::Internal,
+            Failure::OnlyIfCached,
+        ] {
             let page: serde_json::Value = serde_json::from_slice(&failure.page("abc-1")).expect("valid JSON");
             assert_eq!(page["status"], failure.status().as_u16());
             assert_eq!(page["request_id"], "abc-1");

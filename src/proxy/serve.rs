@@ -21,6 +21,7 @@ use crate::cache::policy::{self, Bypass, RequestUse};
 use crate::cache::record::Record;
 use crate::cache::status::{self, Forward, Outcome as CacheOutcome, Tier};
 use crate::cache::vary;
+use crate::forward;
 use crate::observe::metrics::CacheResult;
 use crate::plan::CacheId;
 use crate::store::flight::{Joined, Reader};
@@ -75,13 +76,22 @@ impl Gateway {
     fn pass_by(&self, journey: &mut Journey, why: Bypass) {
         journey.cache = CacheResult::Bypass;
         let forward = if why == Bypass::Method { Forward::Method } else { Forward::Bypass };
-        let outcome =
-            CacheOutcome::Forwarded { why: forward, status: None, stored: false, collapsed: false, ttl: None };
+        let outcome = CacheOutcome::Forwarded {
+            why: forward,
+            status: None,
+            stored: false,
+            collapsed: false,
+            ttl: None,
+        };
         journey.cache_status = Some(status::member(&self.live.plan.server.name, &outcome, None));
     }
 
     fn asked(&self, session: &Session, journey: &Journey, cache: Arc<Cache>, to: Destination) -> Asked {
-        let fields = session.req_header().headers.clone();
+        // What Connection names never reaches the origin, so it must not choose among stored answers either.
+        let mut fields = session.req_header().headers.clone();
+        for name in forward::nominated(&fields) {
+            fields.remove(name);
+        }
         let onward = self.onward(session, journey, Method::GET);
         let admitted = &onward.admitted;
         let key = Key::of(
@@ -99,7 +109,12 @@ impl Gateway {
         Asked { cache, key, fields, directives, to, onward }
     }
 
-    async fn answer(&self, session: &mut Session, journey: &mut Journey, asked: &Asked) -> pingora::Result<()> {
+    async fn answer(
+        &self,
+        session: &mut Session,
+        journey: &mut Journey,
+        asked: &Asked,
+    ) -> pingora::Result<()> {
         let mut slot = None;
         for _ in 0..LOOKS {
             let found = asked.cache.store.lookup(&asked.key, &asked.fields).await;
@@ -264,7 +279,9 @@ impl Gateway {
                 let detail = fetched.trouble.unwrap_or(refusal_word(why));
                 self.deliver_private(session, journey, &head, reader, &outcome, detail).await?;
             }
-            Word::Stored(entry, how) => return self.take_stored(session, journey, asked, fetched, &entry, how).await,
+            Word::Stored(entry, how) => {
+                return self.take_stored(session, journey, asked, fetched, &entry, how).await;
+            }
             Word::Failed(failed) => {
                 journey.instance = failed.instance;
                 journey.cache = CacheResult::Miss;
@@ -360,7 +377,11 @@ impl Gateway {
     fn told(&self, journey: &mut Journey, outcome: &CacheOutcome, detail: Option<&str>) -> Told {
         let member = status::member(&self.live.plan.server.name, outcome, detail);
         journey.cache_status = Some(member.clone());
-        Told { cache_status: member, request_id: journey.request_id.clone(), via: self.live.plan.server.name.clone() }
+        Told {
+            cache_status: member,
+            request_id: journey.request_id.clone(),
+            via: self.live.plan.server.name.clone(),
+        }
     }
 }
 

@@ -10,8 +10,8 @@
 //!
 //! Generic in its words, since what they say is HTTP's business and not this module's.
 
-use std::collections::hash_map::{Entry as MapEntry, HashMap};
 use std::collections::VecDeque;
+use std::collections::hash_map::{Entry as MapEntry, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;

@@ -43,7 +43,11 @@ async fn least_conn_avoids_the_busy_instance() {
     let (a, b) = (instance("a").await, instance("b").await);
     a.set("/slow", reply(200).body("a").gate(&gate));
     b.set("/slow", reply(200).body("b").gate(&gate));
-    let edge = Edge::before(&[a.address(), b.address()]).without_cache().upstream("balance = \"least_conn\"").start().await;
+    let edge = Edge::before(&[a.address(), b.address()])
+        .without_cache()
+        .upstream("balance = \"least_conn\"")
+        .start()
+        .await;
     let slow = tokio::spawn(edge.client.get("/slow").send());
     gate.arrived(1).await;
     let busy = if a.hits("/slow") == 1 { "a" } else { "b" };
@@ -67,7 +71,8 @@ async fn ip_hash_keeps_a_client_with_its_instance_behind_trusted_proxies_too() {
     for round in 0..3 {
         for client in 0..40 {
             let address = format!("203.0.{client}.7");
-            let answer = edge.request("GET", "/").header("x-forwarded-for", &address).send().await.expect(200).text();
+            let answer =
+                edge.request("GET", "/").header("x-forwarded-for", &address).send().await.expect(200).text();
             let first = seen.entry(client).or_insert_with(|| answer.clone());
             assert_eq!(*first, answer, "client {client}, round {round}");
         }
@@ -189,7 +194,8 @@ async fn killing_one_of_three_instances_under_load_fails_no_get() {
     for cached in [false, true] {
         let instances = [instance("a").await, instance("b").await, instance("c").await];
         let addresses: Vec<_> = instances.iter().map(Origin::address).collect();
-        let edge = Edge::before(&addresses).upstream("health = { path = \"/ready\", every = \"50ms\", fall = 2, rise = 2 }");
+        let edge = Edge::before(&addresses)
+            .upstream("health = { path = \"/ready\", every = \"50ms\", fall = 2, rise = 2 }");
         let edge = if cached { edge } else { edge.without_cache() }.start().await;
         let mut clients = Vec::new();
         for client in 0..64 {

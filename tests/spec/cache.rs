@@ -21,7 +21,8 @@ async fn an_answer_is_fetched_once_and_then_served_from_memory() {
 
 #[tokio::test]
 async fn who_has_the_last_byte_finds_the_answer_stored() {
-    let origin = Origin::new().on("/a", reply(200).cache("max-age=60").body("x".repeat(100_000))).start().await;
+    let origin =
+        Origin::new().on("/a", reply(200).cache("max-age=60").body("x".repeat(100_000))).start().await;
     let edge = Edge::serving(&origin).start().await;
     for round in 0..20 {
         let target = format!("/a?{round}");
@@ -51,10 +52,14 @@ async fn an_expired_answer_is_validated_and_its_content_not_sent_again() {
 
 #[tokio::test]
 async fn a_client_that_has_the_answer_already_gets_304() {
-    let origin = Origin::new().on("/a", reply(200).cache("max-age=60").header("etag", "\"1\"").body("v1")).start().await;
+    let origin = Origin::new()
+        .on("/a", reply(200).cache("max-age=60").header("etag", "\"1\"").body("v1"))
+        .start()
+        .await;
     let edge = Edge::serving(&origin).start().await;
     edge.get("/a").await.expect(200);
-    let answer = edge.request("GET", "/a").header("if-none-match", "W/\"1\"").send().await.expect(304).body("");
+    let answer =
+        edge.request("GET", "/a").header("if-none-match", "W/\"1\"").send().await.expect(304).body("");
     assert_eq!(answer.header("etag"), Some("\"1\""));
     assert_eq!(origin.hits("/a"), 1);
     assert_eq!(origin.last("/a").header("if-none-match"), None, "the client's condition is ours to answer");
@@ -90,7 +95,9 @@ async fn a_head_request_is_answered_from_what_a_get_stored() {
 #[tokio::test]
 async fn two_hosts_with_the_same_path_never_see_each_others_answers() {
     let origin = Origin::new()
-        .on_request("/a", |r| reply(200).cache("max-age=60").body(format!("of {}", r.header("host").unwrap())))
+        .on_request("/a", |r| {
+            reply(200).cache("max-age=60").body(format!("of {}", r.header("host").unwrap()))
+        })
         .start()
         .await;
     let edge = Edge::serving(&origin).start().await;
@@ -169,7 +176,14 @@ async fn a_cookie_that_is_set_is_set_once() {
 #[tokio::test]
 async fn a_change_made_through_the_gateway_is_seen_at_once() {
     let origin = Origin::new()
-        .on_each("/a", vec![reply(200).cache("max-age=60").body("v1"), reply(204), reply(200).cache("max-age=60").body("v2")])
+        .on_each(
+            "/a",
+            vec![
+                reply(200).cache("max-age=60").body("v1"),
+                reply(204),
+                reply(200).cache("max-age=60").body("v2"),
+            ],
+        )
         .start()
         .await;
     let edge = Edge::serving(&origin).start().await;
@@ -181,7 +195,10 @@ async fn a_change_made_through_the_gateway_is_seen_at_once() {
 
 #[tokio::test]
 async fn a_change_that_failed_invalidates_nothing() {
-    let origin = Origin::new().on_each("/a", vec![reply(200).cache("max-age=60").body("v1"), reply(409)]).start().await;
+    let origin = Origin::new()
+        .on_each("/a", vec![reply(200).cache("max-age=60").body("v1"), reply(409)])
+        .start()
+        .await;
     let edge = Edge::serving(&origin).start().await;
     edge.get("/a").await.expect(200);
     edge.request("POST", "/a").body("x").send().await.expect(409);
@@ -194,7 +211,10 @@ async fn a_stale_answer_is_served_while_its_successor_is_fetched_once() {
     let gate = Gate::new("the successor");
     let stale = "max-age=10, stale-while-revalidate=60";
     let origin = Origin::new()
-        .on_each("/a", vec![reply(200).cache(stale).body("v1"), reply(200).cache(stale).body("v2").gate(&gate)])
+        .on_each(
+            "/a",
+            vec![reply(200).cache(stale).body("v1"), reply(200).cache(stale).body("v2").gate(&gate)],
+        )
         .start()
         .await;
     let edge = Edge::serving(&origin).start().await;
@@ -205,7 +225,10 @@ async fn a_stale_answer_is_served_while_its_successor_is_fetched_once() {
     }
     gate.arrived(1).await;
     gate.release();
-    crate::support::poll_until("the successor to be served", || async { edge.get("/a").await.text() == "v2" }).await;
+    crate::support::poll_until("the successor to be served", || async {
+        edge.get("/a").await.text() == "v2"
+    })
+    .await;
     assert_eq!(origin.hits("/a"), 2);
     edge.finish().await;
 }
@@ -225,9 +248,13 @@ async fn a_page_outlives_its_origin_for_as_long_as_the_operator_allows() {
 
 #[tokio::test]
 async fn a_failing_origin_is_hidden_by_a_stale_answer_unless_it_forbids_that() {
-    for (directives, expected) in [("max-age=1, stale-if-error=60", 200), ("max-age=1, must-revalidate, stale-if-error=60", 503)] {
-        let origin =
-            Origin::new().on_each("/a", vec![reply(200).cache(directives).body("v1"), reply(503).body("down")]).start().await;
+    for (directives, expected) in
+        [("max-age=1, stale-if-error=60", 200), ("max-age=1, must-revalidate, stale-if-error=60", 503)]
+    {
+        let origin = Origin::new()
+            .on_each("/a", vec![reply(200).cache(directives).body("v1"), reply(503).body("down")])
+            .start()
+            .await;
         let edge = Edge::serving(&origin).start().await;
         edge.get("/a").await.expect(200);
         edge.grow_older(secs(5));
@@ -238,7 +265,10 @@ async fn a_failing_origin_is_hidden_by_a_stale_answer_unless_it_forbids_that() {
 
 #[tokio::test]
 async fn a_truncated_answer_is_seen_as_such_and_never_stored() {
-    let origin = Origin::new().on("/a", reply(200).cache("max-age=60").body("only a part").truncated(100)).start().await;
+    let origin = Origin::new()
+        .on("/a", reply(200).cache("max-age=60").body("only a part").truncated(100))
+        .start()
+        .await;
     let edge = Edge::serving(&origin).start().await;
     let answer = edge.get("/a").await;
     assert!(answer.truncated.is_some(), "the client sees that the end is missing");
@@ -252,7 +282,10 @@ async fn an_answer_larger_than_allowed_is_passed_on_whole_and_not_stored() {
     for chunked in [false, true] {
         let content = "y".repeat(300_000);
         let page = if chunked {
-            content.as_bytes().chunks(10_000).fold(reply(200).cache("max-age=60"), |page, piece| page.chunk(piece))
+            content
+                .as_bytes()
+                .chunks(10_000)
+                .fold(reply(200).cache("max-age=60"), |page, piece| page.chunk(piece))
         } else {
             reply(200).cache("max-age=60").body(content.clone())
         };
@@ -298,10 +331,8 @@ async fn the_operators_ttl_counts_where_the_origin_says_nothing() {
         .on("/gone", reply(404).body("n"))
         .start()
         .await;
-    let edge = Edge::serving(&origin)
-        .cache("ttl = \"1m\"\nttl_by_status = { \"404\" = \"10s\" }")
-        .start()
-        .await;
+    let edge =
+        Edge::serving(&origin).cache("ttl = \"1m\"\nttl_by_status = { \"404\" = \"10s\" }").start().await;
     for (target, status, ttl) in [("/silent", 200, 60), ("/short", 200, 5), ("/gone", 404, 10)] {
         edge.get(target).await.expect(status);
         edge.get(target).await.expect(status).cache(&format!("hit; ttl={ttl}"));
@@ -324,7 +355,10 @@ async fn what_the_key_leaves_out_makes_no_second_entry() {
 
 #[tokio::test]
 async fn early_hints_are_passed_on_and_not_stored() {
-    let page = reply(200).cache("max-age=60").body("v1").after_informational(103, &[("link", "</s.css>; rel=preload")]);
+    let page = reply(200)
+        .cache("max-age=60")
+        .body("v1")
+        .after_informational(103, &[("link", "</s.css>; rel=preload")]);
     let origin = Origin::new().on("/a", page).start().await;
     let edge = Edge::serving(&origin).start().await;
     let first = edge.get("/a").await.expect(200).without("link");

@@ -4,7 +4,11 @@ use crate::edge::{Edge, secs};
 use crate::support::gate::Gate;
 use crate::support::origin::{Origin, reply};
 
-async fn ask_many(edge: &Edge, target: &str, n: usize) -> Vec<tokio::task::JoinHandle<crate::support::client::Answer>> {
+async fn ask_many(
+    edge: &Edge,
+    target: &str,
+    n: usize,
+) -> Vec<tokio::task::JoinHandle<crate::support::client::Answer>> {
     (0..n).map(|_| tokio::spawn(edge.client.get(target).send())).collect()
 }
 
@@ -15,7 +19,10 @@ async fn five_hundred_requests_for_one_missing_answer_are_one_at_the_origin() {
     let edge = Edge::serving(&origin).start().await;
     let asked = ask_many(&edge, "/a", 500).await;
     gate.arrived(1).await;
-    crate::support::poll_until("all to be in flight", || async { edge.metric("vanne_requests_in_flight") == Some(500.0) }).await;
+    crate::support::poll_until("all to be in flight", || async {
+        edge.metric("vanne_requests_in_flight") == Some(500.0)
+    })
+    .await;
     gate.release();
     let mut collapsed = 0;
     for answer in asked {
@@ -32,14 +39,15 @@ async fn private_answers_are_fetched_by_each_for_itself_without_waiting_in_line(
     let first = Gate::new("the first private answer");
     let rest = Gate::new("the others, all at once");
     let private = || reply(200).cache("private").body("mine");
-    let origin = Origin::new()
-        .on_each("/me", vec![private().gate(&first), private().gate(&rest)])
-        .start()
-        .await;
+    let origin =
+        Origin::new().on_each("/me", vec![private().gate(&first), private().gate(&rest)]).start().await;
     let edge = Edge::serving(&origin).start().await;
     let asked = ask_many(&edge, "/me", 100).await;
     first.arrived(1).await;
-    crate::support::poll_until("all to be in flight", || async { edge.metric("vanne_requests_in_flight") == Some(100.0) }).await;
+    crate::support::poll_until("all to be in flight", || async {
+        edge.metric("vanne_requests_in_flight") == Some(100.0)
+    })
+    .await;
     first.release();
     // All the others reach the origin before any of them is answered: none waits for another.
     rest.arrived(99).await;
@@ -54,8 +62,10 @@ async fn private_answers_are_fetched_by_each_for_itself_without_waiting_in_line(
 #[tokio::test]
 async fn content_reaches_those_who_wait_while_it_still_comes() {
     let gate = Gate::new("the second half");
-    let origin =
-        Origin::new().on("/a", reply(200).cache("max-age=60").chunk("one ").then_wait(&gate).chunk("two")).start().await;
+    let origin = Origin::new()
+        .on("/a", reply(200).cache("max-age=60").chunk("one ").then_wait(&gate).chunk("two"))
+        .start()
+        .await;
     let edge = Edge::serving(&origin).start().await;
     let mut leader = edge.client.connect().await;
     leader.write("GET /a HTTP/1.1\r\nHost: x\r\n\r\n").await;
@@ -94,7 +104,8 @@ async fn requests_for_different_variants_do_not_share_one_fetch() {
     let origin = Origin::new()
         .on_request("/a", move |r| {
             let language = r.header("accept-language").unwrap_or_default().to_owned();
-            let page = reply(200).cache("max-age=60").header("vary", "Accept-Language").body(language.clone());
+            let page =
+                reply(200).cache("max-age=60").header("vary", "Accept-Language").body(language.clone());
             if language == "de" { page.gate(&inner) } else { page }
         })
         .start()
@@ -113,7 +124,13 @@ async fn requests_for_different_variants_do_not_share_one_fetch() {
 async fn who_waited_too_long_fetches_for_itself() {
     let gate = Gate::new("a hanging fetch");
     let origin = Origin::new()
-        .on_each("/a", vec![reply(200).cache("max-age=60").body("slow").gate(&gate), reply(200).cache("max-age=60").body("fast")])
+        .on_each(
+            "/a",
+            vec![
+                reply(200).cache("max-age=60").body("slow").gate(&gate),
+                reply(200).cache("max-age=60").body("fast"),
+            ],
+        )
         .start()
         .await;
     let edge = Edge::serving(&origin).cache("wait_timeout = \"50ms\"").start().await;
@@ -132,7 +149,10 @@ async fn a_failed_fetch_is_told_to_all_who_waited_and_not_repeated_by_each() {
     let edge = Edge::serving(&origin).upstream("tries = 1").start().await;
     let asked = ask_many(&edge, "/a", 20).await;
     gate.arrived(1).await;
-    crate::support::poll_until("all to be in flight", || async { edge.metric("vanne_requests_in_flight") == Some(20.0) }).await;
+    crate::support::poll_until("all to be in flight", || async {
+        edge.metric("vanne_requests_in_flight") == Some(20.0)
+    })
+    .await;
     gate.release();
     for answer in asked {
         answer.await.expect("asked").expect(502);
@@ -150,6 +170,9 @@ async fn nothing_stays_in_flight() {
         edge.grow_older(secs(2));
     }
     crate::support::poll_until("instances to be idle", || async { edge.in_flight() == [0] }).await;
-    crate::support::poll_until("requests to be over", || async { edge.metric("vanne_requests_in_flight") == Some(0.0) }).await;
+    crate::support::poll_until("requests to be over", || async {
+        edge.metric("vanne_requests_in_flight") == Some(0.0)
+    })
+    .await;
     edge.finish().await;
 }

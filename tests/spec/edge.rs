@@ -158,9 +158,10 @@ impl Configuration {
     pub fn text(&self) -> String {
         let cache = self.cache.as_ref().map_or(String::new(), |lines| format!("[caches.api]\n{lines}\n"));
         let use_cache = if self.cache.is_some() { "cache = \"api\"\n" } else { "" };
-        let routes = self.routes.clone().unwrap_or(format!(
-            "[[routes]]\nmatch = {{ path = \"/*\" }}\nupstream = \"api\"\n{use_cache}"
-        ));
+        let routes = self
+            .routes
+            .clone()
+            .unwrap_or(format!("[[routes]]\nmatch = {{ path = \"/*\" }}\nupstream = \"api\"\n{use_cache}"));
         let log = if self.rest.contains("[log]") { "" } else { "[log]\naccess = \"off\"\n" };
         let upstream = if self.first_upstream {
             format!("[upstreams.api]\nservers = [{}]\n{}\n", self.servers.join(", "), self.upstream)

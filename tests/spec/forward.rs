@@ -34,7 +34,15 @@ async fn an_instance_learns_who_asked_and_nothing_a_client_made_up() {
         assert_eq!(got.header("host"), Some("shop.example:8080"));
         assert_eq!(got.header("via"), Some("1.1 vanne"));
         assert_eq!(got.header("accept"), Some("text/html"));
-        for name in ["forwarded", "x-original-url", "x-http-method-override", "x-drop", "keep-alive", "proxy-connection", "te"] {
+        for name in [
+            "forwarded",
+            "x-original-url",
+            "x-http-method-override",
+            "x-drop",
+            "keep-alive",
+            "proxy-connection",
+            "te",
+        ] {
             assert_eq!(got.header(name), None, "{name}, cached: {cached}");
         }
         edge.finish().await;
@@ -44,7 +52,11 @@ async fn an_instance_learns_who_asked_and_nothing_a_client_made_up() {
 #[tokio::test]
 async fn a_trusted_proxys_chain_is_kept_and_extended() {
     let origin = Origin::new().on("*", reply(200).body("x")).start().await;
-    let edge = Edge::serving(&origin).without_cache().also("[server]\ntrusted_proxies = [\"127.0.0.1\"]").start().await;
+    let edge = Edge::serving(&origin)
+        .without_cache()
+        .also("[server]\ntrusted_proxies = [\"127.0.0.1\"]")
+        .start()
+        .await;
     let answer = edge
         .request("GET", "/a")
         .header("x-forwarded-for", "203.0.113.7")
@@ -78,8 +90,11 @@ async fn every_request_has_an_id_of_its_own_from_client_to_instance() {
 async fn the_host_an_instance_sees_is_the_operators_choice() {
     let origin = Origin::new().on("*", reply(200).body("x")).start().await;
     let own = origin.address().to_string();
-    for (rule, expected) in [("client", "shop.example"), ("instance", own.as_str()), ("api.internal", "api.internal")] {
-        let edge = Edge::serving(&origin).without_cache().upstream(&format!("host = \"{rule}\"")).start().await;
+    for (rule, expected) in
+        [("client", "shop.example"), ("instance", own.as_str()), ("api.internal", "api.internal")]
+    {
+        let edge =
+            Edge::serving(&origin).without_cache().upstream(&format!("host = \"{rule}\"")).start().await;
         edge.request("GET", "/a").host("shop.example").send().await.expect(200);
         assert_eq!(origin.last("/a").header("host"), Some(expected));
         edge.finish().await;
@@ -104,7 +119,14 @@ async fn an_answers_hop_by_hop_fields_stay_here_and_the_rest_arrives() {
     for cached in [false, true] {
         let edge = Edge::serving(&origin);
         let edge = if cached { edge } else { edge.without_cache() }.start().await;
-        let answer = edge.get("/a").await.expect(200).body("v1").with("x-kept", "yes").with("server", "uvicorn").with("via", "1.1 vanne");
+        let answer = edge
+            .get("/a")
+            .await
+            .expect(200)
+            .body("v1")
+            .with("x-kept", "yes")
+            .with("server", "uvicorn")
+            .with("via", "1.1 vanne");
         assert_eq!(answer.headers("set-cookie"), ["a=1", "b=2"], "cached: {cached}");
         for name in ["x-internal", "keep-alive", "proxy-connection"] {
             assert_eq!(answer.header(name), None, "{name}, cached: {cached}");
@@ -190,7 +212,8 @@ async fn an_http_1_0_client_is_answered_in_its_own_way() {
     for cached in [false, true] {
         let edge = Edge::serving(&origin);
         let edge = if cached { edge } else { edge.without_cache() }.start().await;
-        let answer = String::from_utf8(edge.client.raw("GET /a HTTP/1.0\r\nHost: a\r\n\r\n").await).expect("text");
+        let answer =
+            String::from_utf8(edge.client.raw("GET /a HTTP/1.0\r\nHost: a\r\n\r\n").await).expect("text");
         assert!(answer.ends_with("\r\n\r\none two"), "no chunks: {answer}");
         assert!(!answer.to_lowercase().contains("transfer-encoding"), "{answer}");
         edge.finish().await;

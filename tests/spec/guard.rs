@@ -19,18 +19,34 @@ async fn ambiguous_and_malformed_requests_are_refused_before_any_instance_sees_t
         ("two hosts", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
         ("a host with a user", "GET / HTTP/1.1\r\nHost: u@a\r\n\r\n", 400),
         ("another authority", "GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        ("length and chunks", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-        ("two lengths", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400),
+        (
+            "length and chunks",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        (
+            "two lengths",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+            400,
+        ),
         ("a signed length", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +3\r\n\r\nabc", 400),
         ("an odd coding", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
-        ("chunks in HTTP/1.0", "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (
+            "chunks in HTTP/1.0",
+            "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
         ("bare line feeds", "GET / HTTP/1.1\nHost: a\n\n", 400),
         ("a space before the colon", "GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
         ("a folded field", "GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n 2\r\n\r\n", 400),
         ("an escaped zero byte", "GET /%00 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("dots above the root", "GET /../etc/passwd HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("CONNECT", "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", 405),
-        ("an unknown expectation", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nExpect: magic\r\n\r\n", 417),
+        (
+            "an unknown expectation",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nExpect: magic\r\n\r\n",
+            417,
+        ),
         ("not HTTP", "\x16\x03\x01\x02\r\n\r\n", 400),
     ];
     for (what, bytes, status) in hostile {
@@ -97,7 +113,10 @@ async fn heads_and_contents_have_a_largest_size() {
     edge.request("POST", "/").body(vec![b'x'; 1025]).send().await.expect(413);
     let chunks = (0..20).map(|_| vec![b'x'; 100]);
     edge.request("POST", "/").chunks(chunks).send().await.expect(413);
-    assert!(origin.requests().iter().all(|r| r.body.len() <= 1024), "no more than allowed ever reached the instance");
+    assert!(
+        origin.requests().iter().all(|r| r.body.len() <= 1024),
+        "no more than allowed ever reached the instance"
+    );
     edge.finish().await;
 }
 
@@ -119,10 +138,8 @@ async fn a_route_may_take_more_than_its_listener() {
 
 #[tokio::test]
 async fn requests_sent_ahead_are_answered_in_their_order() {
-    let origin = Origin::new()
-        .on_request("/*", |r| reply(200).cache("no-store").body(r.target.clone()))
-        .start()
-        .await;
+    let origin =
+        Origin::new().on_request("/*", |r| reply(200).cache("no-store").body(r.target.clone())).start().await;
     let edge = Edge::serving(&origin).start().await;
     let mut connection = edge.client.connect().await;
     connection
@@ -146,7 +163,10 @@ async fn what_a_client_does_badly_is_never_held_against_an_instance() {
     poll_until("all to be over", || async { edge.metric("vanne_requests_in_flight") == Some(0.0) }).await;
     assert_eq!(edge.up(), [true]);
     assert_eq!(edge.in_flight(), [0]);
-    assert!(origin.requests().iter().all(|r| !r.complete), "an unfinished upload is never finished for the client");
+    assert!(
+        origin.requests().iter().all(|r| !r.complete),
+        "an unfinished upload is never finished for the client"
+    );
     edge.get("/").await.expect(200);
     edge.finish().await;
 }

@@ -23,7 +23,12 @@ async fn metrics_tell_what_happened_and_begin_at_zero() {
     ] {
         assert!(text.contains(&line), "no line {line} in:\n{text}");
     }
-    for name in ["vanne_build_info", "process_cpu_seconds_total", "vanne_request_duration_seconds_bucket", "vanne_cache_requests_total"] {
+    for name in [
+        "vanne_build_info",
+        "process_cpu_seconds_total",
+        "vanne_request_duration_seconds_bucket",
+        "vanne_cache_requests_total",
+    ] {
         assert!(text.contains(name), "no {name} in:\n{text}");
     }
     edge.finish().await;
@@ -60,9 +65,12 @@ async fn the_access_log_has_a_json_line_for_every_request() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("access.log");
     let origin = Origin::new().on("/a", reply(200).cache("max-age=60").body("v1")).start().await;
-    let edge =
-        Edge::serving(&origin).also(&format!("[log]\naccess = \"{}\"", file.display())).start().await;
-    edge.request("GET", "/a?q=\"x\"").host("shop.example").header("user-agent", "a \"quoted\" agent").send().await;
+    let edge = Edge::serving(&origin).also(&format!("[log]\naccess = \"{}\"", file.display())).start().await;
+    edge.request("GET", "/a?q=\"x\"")
+        .host("shop.example")
+        .header("user-agent", "a \"quoted\" agent")
+        .send()
+        .await;
     edge.get("/a").await.expect(200);
     edge.get("/a").await.expect(200);
     edge.client.raw("GET / HTTP/1.1\r\n\r\n").await;
@@ -70,7 +78,8 @@ async fn the_access_log_has_a_json_line_for_every_request() {
     edge.finish().await;
 
     let text = std::fs::read_to_string(&file).expect("the log");
-    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!(lines.len(), 4, "{text}");
     assert_eq!(lines[0]["host"], "shop.example");
     assert_eq!(lines[0]["user_agent"], "a \"quoted\" agent");

@@ -43,7 +43,15 @@ async fn a_wrong_file_is_refused_with_all_its_problems_and_code_78() {
         let mut process = program.arg(&file).start().await;
         assert_eq!(process.wait().await.code(), Some(78));
         let told = process.stderr();
-        for part in ["wrong.toml:3:1", "balance", "wrong.toml:6:7", "5 mins and a bit", "wrong.toml:9:12", "apy", "3 errors"] {
+        for part in [
+            "wrong.toml:3:1",
+            "balance",
+            "wrong.toml:6:7",
+            "5 mins and a bit",
+            "wrong.toml:9:12",
+            "apy",
+            "3 errors",
+        ] {
             assert!(told.contains(part), "no {part:?} in:\n{told}");
         }
     }
@@ -61,9 +69,11 @@ async fn a_right_file_is_said_to_be_right() {
 #[tokio::test]
 async fn sigterm_lets_what_is_in_flight_finish_and_then_leaves_at_once() {
     let gate = Gate::new("twenty slow answers");
-    let origin = Origin::new().on("/slow/*", reply(200).cache("no-store").body("done").gate(&gate)).start().await;
+    let origin =
+        Origin::new().on("/slow/*", reply(200).cache("no-store").body("done").gate(&gate)).start().await;
     let place = place();
-    let mut process = Program::gateway(&place.configuration(origin.address())).ready_at(place.admin).start().await;
+    let mut process =
+        Program::gateway(&place.configuration(origin.address())).ready_at(place.admin).start().await;
     let client = Client::new(place.web);
     let slow: Vec<_> = (0..20).map(|i| tokio::spawn(client.get(&format!("/slow/{i}")).send())).collect();
     gate.arrived(20).await;
@@ -88,7 +98,8 @@ async fn a_second_signal_leaves_at_once() {
     let gate = Gate::new("an answer that never comes");
     let origin = Origin::new().on("*", reply(200).cache("no-store").body("x").gate(&gate)).start().await;
     let place = place();
-    let mut process = Program::gateway(&place.configuration(origin.address())).ready_at(place.admin).start().await;
+    let mut process =
+        Program::gateway(&place.configuration(origin.address())).ready_at(place.admin).start().await;
     let waiting = tokio::spawn(Client::new(place.web).get("/slow").try_send());
     gate.arrived(1).await;
     process.signal("TERM");
@@ -104,7 +115,8 @@ async fn a_second_signal_leaves_at_once() {
 async fn sighup_does_not_kill() {
     let origin = Origin::new().on("*", reply(200).body("x")).start().await;
     let place = place();
-    let mut process = Program::gateway(&place.configuration(origin.address())).ready_at(place.admin).start().await;
+    let mut process =
+        Program::gateway(&place.configuration(origin.address())).ready_at(place.admin).start().await;
     process.signal("HUP");
     process.wait_for_stderr("SIGHUP").await;
     Client::new(place.web).get("/").send().await.expect(200);
@@ -149,8 +161,11 @@ async fn flags_beat_the_environment_and_that_beats_the_file() {
     let place = place();
     let (of_flag, of_environment) = (free_address(), free_address());
     let text = place.configuration(origin.address());
-    let by_environment =
-        Program::gateway(&text).env("LISTEN", &of_environment.to_string()).ready_at(place.admin).start().await;
+    let by_environment = Program::gateway(&text)
+        .env("LISTEN", &of_environment.to_string())
+        .ready_at(place.admin)
+        .start()
+        .await;
     Client::new(of_environment).get("/").send().await.expect(200);
     drop(by_environment);
     let _by_flag = Program::gateway(&text)

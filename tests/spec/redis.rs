@@ -44,7 +44,8 @@ async fn variants_and_hosts_stay_apart_in_redis_too() {
     let redis = Redis::start().await;
     let origin = Origin::new()
         .on_request("/a", |r| {
-            let body = format!("{} {}", r.header("host").unwrap(), r.header("accept-language").unwrap_or("-"));
+            let body =
+                format!("{} {}", r.header("host").unwrap(), r.header("accept-language").unwrap_or("-"));
             reply(200).cache("max-age=600").header("vary", "Accept-Language").body(body)
         })
         .start()
@@ -109,7 +110,15 @@ async fn answers_go_on_while_redis_is_dead_and_it_is_used_again_when_it_is_back(
 #[tokio::test]
 async fn a_redis_that_hangs_lies_or_breaks_costs_a_moment_and_no_answer() {
     let origin = page().await;
-    for mode in [Mode::Hang, Mode::Reset, Mode::Garbage, Mode::HalfReply, Mode::Loading, Mode::ReadOnly, Mode::Lie(b"not ours".to_vec())] {
+    for mode in [
+        Mode::Hang,
+        Mode::Reset,
+        Mode::Garbage,
+        Mode::HalfReply,
+        Mode::Loading,
+        Mode::ReadOnly,
+        Mode::Lie(b"not ours".to_vec()),
+    ] {
         let shown = format!("{mode:?}").chars().filter(char::is_ascii_alphabetic).collect::<String>();
         let redis = FakeRedis::start().await;
         redis.set(mode);
@@ -158,7 +167,9 @@ async fn damaged_bytes_in_redis_are_a_miss_and_are_told() {
 async fn a_change_made_through_one_gateway_removes_it_from_redis() {
     let redis = Redis::start().await;
     let origin = Origin::new()
-        .on_request("/a", |r| if r.method == "GET" { reply(200).cache("max-age=600").body("v") } else { reply(204) })
+        .on_request("/a", |r| {
+            if r.method == "GET" { reply(200).cache("max-age=600").body("v") } else { reply(204) }
+        })
         .start()
         .await;
     let one = Edge::serving(&origin).redis(&redis.url()).start().await;

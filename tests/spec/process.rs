@@ -42,6 +42,7 @@ async fn a_wrong_file_is_refused_with_all_its_problems_and_code_78() {
         }
         let mut process = program.arg(&file).start().await;
         assert_eq!(process.wait().await.code(), Some(78));
+        process.wait_for_stderr("errors in").await;
         let told = process.stderr();
         for part in [
             "wrong.toml:3:1",
@@ -63,7 +64,7 @@ async fn a_right_file_is_said_to_be_right() {
     let file = program.file("vanne.toml", &place().configuration(free_address()));
     let mut process = program.arg("check").arg("-c").arg(&file).start().await;
     assert!(process.wait().await.success());
-    assert!(process.stdout().contains("ok (1 listener, 1 upstream"), "{}", process.stdout());
+    process.wait_for_stdout("ok (1 listener, 1 upstream").await;
 }
 
 #[tokio::test]
@@ -136,7 +137,7 @@ async fn a_health_check_tells_a_living_gateway_from_none() {
     };
     let mut nobody = check("").start().await;
     assert_eq!(nobody.wait().await.code(), Some(1));
-    assert!(nobody.stderr().contains("no answer from"), "{}", nobody.stderr());
+    nobody.wait_for_stderr("no answer from").await;
 
     let _gateway = Program::gateway(&text).ready_at(place.admin).start().await;
     for flag in ["", "--ready"] {
@@ -150,8 +151,9 @@ async fn a_taken_address_is_said_in_one_line() {
     let place = Place { web: taken.local_addr().expect("an address"), admin: free_address() };
     let mut process = Program::gateway(&place.configuration(free_address())).start().await;
     assert_eq!(process.wait().await.code(), Some(1));
+    process.wait_for_stderr("in use").await;
     let told = process.stderr();
-    assert!(told.contains(&format!("cannot listen on {}", place.web)) && told.contains("in use"), "{told}");
+    assert!(told.contains(&format!("cannot listen on {}", place.web)), "{told}");
     assert!(!told.contains("panicked"), "{told}");
 }
 

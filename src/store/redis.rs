@@ -351,7 +351,7 @@ impl Shared {
 /// Connecting.
 impl Shared {
     async fn keep_connected(self: Arc<Self>) {
-        while !self.is_closing() {
+        loop {
             let wait = lock(&self.breaker).next_probe(self.clock.mono());
             if let Some(wait) = wait {
                 tokio::time::sleep(wait).await;
@@ -363,6 +363,10 @@ impl Shared {
                     self.until_attention().await;
                 }
                 Err(failure) => self.not_connected(failure).await,
+            }
+            // Last, so that a tier dropped before it was ever used still writes what was queued.
+            if self.is_closing() {
+                return;
             }
         }
     }

@@ -551,3 +551,31 @@ fn unanswered(primary: Hash, chosen: Option<&Chosen>, trouble: Trouble) -> Found
     let found = chosen.map_or_else(|| absent(primary, Tier::Redis), |chosen| chosen.absent(Tier::Redis));
     Found { trouble: Some(trouble.as_str()), ..found }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_body_is_the_same_whatever_its_pieces() {
+        let whole = b"0123456789";
+        for pieces in [&[10][..], &[3, 7], &[1, 0, 4, 5], &[0, 10, 0]] {
+            let mut rest = Bytes::from_static(whole);
+            let body = Body::from_chunks(pieces.iter().map(|length| rest.split_to(*length)).collect());
+            assert_eq!((body.len(), body.is_empty()), (10, false));
+            for (first, last) in [(0, 9), (0, 0), (9, 9), (2, 3), (3, 5), (4, u64::MAX)] {
+                let part = body.slice(first, last).concat();
+                let end = usize::try_from(last).unwrap().min(9);
+                assert_eq!(part, whole[usize::try_from(first).unwrap()..=end], "{pieces:?} {first}-{last}");
+            }
+            assert!(body.slice(10, 20).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_part_shares_the_body_s_memory() {
+        let whole = Bytes::from_static(b"0123456789");
+        let part = Body::from_chunks(vec![whole.clone()]).slice(2, 4);
+        assert_eq!(part[0].as_ptr(), whole[2..].as_ptr());
+    }
+}

@@ -10,7 +10,7 @@
 //! written with a lifetime.
 //!
 //! One task keeps the connections: it connects, and after a failure connects anew rather than trust a connection on which answers are
-//! outstanding. Another makes the queued writes ([`behind`](super::behind)). Requests only ever read, within their budget.
+//! outstanding. Another makes the queued writes (`store::behind`). Requests only ever read, within their budget.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

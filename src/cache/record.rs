@@ -54,6 +54,7 @@ pub struct ReuseRule {
 
 /// What is kept under a key.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "none is kept: each is taken apart where it was read")]
 pub enum Stored {
     /// An answer with its body.
     Answer(Record, Bytes),

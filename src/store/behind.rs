@@ -246,3 +246,213 @@ fn cost(job: &Job) -> u64 {
         Job::Remove { .. } | Job::Discard { .. } => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http::{HeaderMap, StatusCode};
+
+    use super::*;
+    use crate::base::clock::WallTime;
+    use crate::cache::policy::LifetimeSource;
+    use crate::cache::record::{Record, ReuseRule};
+    use crate::cache::vary;
+    use crate::store::Body;
+
+    struct Nobody;
+
+    impl Settle for Nobody {
+        fn settle(&self, _: &Variant, _: Arc<Variants>, _: bool) {}
+    }
+
+    fn entry(length: usize) -> Arc<Entry> {
+        let record = Record {
+            key: Arc::from(&b"key"[..]),
+            status: StatusCode::OK,
+            fields: HeaderMap::new(),
+            received: WallTime::default(),
+            initial_age: Duration::ZERO,
+            lifetime: Duration::MAX,
+            source: LifetimeSource::MaxAge,
+            reuse: ReuseRule::default(),
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+            keep: Duration::ZERO,
+            vary: Vec::new(),
+            variant: vary::Variant::default(),
+        };
+        Arc::new(Entry { record, body: Body::from_chunks(vec![Bytes::from(vec![0; length])]) })
+    }
+
+    fn behind() -> Behind {
+        Behind::new(Limits { jobs: 4, bytes: 10_000 })
+    }
+
+    fn answer(name: u8, length: usize) -> Job {
+        Job::Answer { name: [name; 16], entry: entry(length) }
+    }
+
+    fn remove(name: u8) -> Job {
+        Job::Remove { name: [name; 16] }
+    }
+
+    fn variant(primary: u8, name: u8, held: u64, offered: u64) -> Job {
+        let marker =
+            |generation| Arc::new(Variants { key: Arc::from(&b"key"[..]), names: Vec::new(), generation });
+        Job::Variant(Variant {
+            primary: [primary; 16],
+            name: [name; 16],
+            entry: entry(1),
+            marker: marker(held),
+            candidate: marker(offered),
+            settle: Arc::new(Nobody),
+        })
+    }
+
+    fn tickets(batch: &Batch) -> Vec<Ticket> {
+        batch.iter().map(|(ticket, _)| *ticket).collect()
+    }
+
+    fn is_written(behind: &Behind, name: u8) -> bool {
+        matches!(behind.ahead(&[name; 16]), Ahead::Written(_))
+    }
+
+    fn is_removed(behind: &Behind, name: u8) -> bool {
+        matches!(behind.ahead(&[name; 16]), Ahead::Removed)
+    }
+
+    fn over(behind: &mut Behind, batch: &Batch) {
+        for (ticket, job) in batch {
+            behind.over(*ticket, job);
+        }
+    }
+
+    #[test]
+    fn writes_are_taken_in_order_and_known_until_they_are_over() {
+        let mut behind = behind();
+        assert!(behind.push(answer(1, 1)) && behind.push(answer(2, 1)));
+        let batch = behind.take(9, 9_999, true);
+        assert_eq!(tickets(&batch), [1, 2]);
+        assert!(is_written(&behind, 1) && is_written(&behind, 2));
+        over(&mut behind, &batch);
+        assert!(!is_written(&behind, 1) && !is_written(&behind, 2));
+    }
+
+    #[test]
+    fn a_batch_ends_at_its_count_or_when_its_bytes_are_reached() {
+        let mut behind = behind();
+        (0..4).for_each(|name| assert!(behind.push(answer(name, 1))));
+        assert_eq!(tickets(&behind.take(1, 9_999, true)), [1]);
+        assert_eq!(tickets(&behind.take(9, 1_500, true)), [2, 3]);
+        assert_eq!(tickets(&behind.take(9, 0, true)), [4]);
+        assert!(behind.take(9, 9_999, true).is_empty());
+    }
+
+    #[test]
+    fn past_the_count_writes_are_refused_and_unknown_but_removals_are_taken() {
+        let mut behind = behind();
+        (0..4).for_each(|name| assert!(behind.push(answer(name, 1))));
+        assert!(!behind.push(answer(9, 1)));
+        assert!(!is_written(&behind, 9));
+        assert!(!behind.push(Job::Discard { key: "k".into() }));
+        assert!(behind.push(remove(9)));
+        assert_eq!(behind.last(), 5);
+    }
+
+    #[test]
+    fn past_the_bytes_writes_are_refused_until_some_are_taken() {
+        let mut behind = behind();
+        assert!(behind.push(answer(1, 8_000)));
+        assert!(!behind.push(answer(2, 8_000)));
+        behind.take(1, 1, true);
+        assert!(behind.push(answer(2, 8_000)));
+    }
+
+    #[test]
+    fn a_write_larger_than_all_room_waits_alone() {
+        let mut behind = behind();
+        assert!(behind.push(answer(1, 50_000)));
+        assert!(!behind.push(answer(2, 1)));
+        assert_eq!(behind.take_all().len(), 1);
+        assert!(behind.push(answer(2, 1)));
+    }
+
+    #[test]
+    fn a_removal_hides_the_write_before_it() {
+        let mut behind = behind();
+        behind.push(answer(1, 1));
+        behind.push(remove(1));
+        assert!(is_removed(&behind, 1));
+        let batch = behind.take(1, 0, true);
+        over(&mut behind, &batch);
+        assert!(is_removed(&behind, 1));
+    }
+
+    #[test]
+    fn a_write_after_a_removal_shows_and_the_removal_is_not_forgotten() {
+        let mut behind = behind();
+        behind.push(remove(1));
+        behind.push(answer(1, 1));
+        assert!(is_written(&behind, 1) && behind.is_removing(&[1; 16]));
+        let batch = behind.take_all();
+        // The write is given up, the removal fails.
+        behind.over(batch[1].0, &batch[1].1);
+        behind.failed_removal(batch[0].0, [1; 16]);
+        assert!(is_removed(&behind, 1) && behind.has_failed());
+    }
+
+    #[test]
+    fn a_failed_removal_comes_first_when_due_until_it_is_made() {
+        let mut behind = behind();
+        behind.push(remove(1));
+        let batch = behind.take(9, 0, true);
+        behind.failed_removal(batch[0].0, [1; 16]);
+        behind.push(answer(2, 1));
+        assert_eq!(tickets(&behind.take(9, 0, false)), [2]);
+        behind.push(answer(3, 1));
+        let batch = behind.take(9, 0, true);
+        assert_eq!(tickets(&batch), [1, 3]);
+        assert!(is_removed(&behind, 1) && !behind.has_failed());
+        over(&mut behind, &batch);
+        assert!(matches!(behind.ahead(&[1; 16]), Ahead::Unchanged));
+    }
+
+    #[test]
+    fn of_many_failed_removals_of_one_key_the_last_is_kept() {
+        let mut behind = behind();
+        (0..9).for_each(|_| assert!(behind.push(remove(1))));
+        for (ticket, _) in behind.take_all() {
+            behind.failed_removal(ticket, [1; 16]);
+        }
+        assert_eq!(tickets(&behind.take(9, 0, true)), [9]);
+    }
+
+    #[test]
+    fn an_earlier_write_that_ends_leaves_a_later_one_known() {
+        let mut behind = behind();
+        behind.push(answer(1, 1));
+        behind.push(answer(1, 2));
+        let batch = behind.take(1, 0, true);
+        over(&mut behind, &batch);
+        assert!(
+            matches!(behind.ahead(&[1; 16]), Ahead::Written(Held::Answer { entry, .. }) if entry.body.len() == 2)
+        );
+    }
+
+    #[test]
+    fn a_variant_is_known_with_its_marker() {
+        let mut behind = behind();
+        behind.push(variant(1, 2, 7, 7));
+        let Ahead::Written(Held::Variants { marker, shared }) = behind.ahead(&[1; 16]) else { panic!() };
+        assert_eq!((marker.generation, shared), (7, false));
+        let Ahead::Written(Held::Answer { generation, .. }) = behind.ahead(&[2; 16]) else { panic!() };
+        assert_eq!(generation, 7);
+        behind.push(variant(1, 2, 7, 8));
+        assert!(matches!(behind.ahead(&[1; 16]), Ahead::Written(Held::Variants { shared: true, .. })));
+        let batch = behind.take_all();
+        over(&mut behind, &batch);
+        assert!(!is_written(&behind, 1) && !is_written(&behind, 2));
+    }
+}

@@ -9,7 +9,6 @@ use super::Entry;
 use crate::base::clock::MonoTime;
 use crate::base::unit::ByteSize;
 use crate::cache::record::Variants;
-use crate::observe::metrics::CacheMetrics;
 
 /// The name of something stored: a key's hash, or a variant's.
 pub type Hash = [u8; 16];
@@ -57,12 +56,11 @@ const TYPICAL: u64 = 16 * 1024;
 pub struct Memory {
     held: Option<Cache<Hash, Held, Weigh, DefaultHashBuilder, Left>>,
     unshared: Cache<Hash, MonoTime>,
-    metrics: CacheMetrics,
 }
 
 impl Memory {
     /// Holds at most `size` bytes, none when it is zero. An answer of `max_object` bytes can be kept when `size` exceeds it by a tenth.
-    pub fn new(size: ByteSize, max_object: ByteSize, metrics: CacheMetrics) -> Self {
+    pub fn new(size: ByteSize, max_object: ByteSize) -> Self {
         let held = (size.0 > 0).then(|| {
             // These are the options' defaults where not said; building them only fails when one of the two capacities is missing.
             let options = OptionsBuilder::new()
@@ -74,7 +72,7 @@ impl Memory {
                 .build();
             options.map(|o| Cache::with_options(o, Weigh, DefaultHashBuilder::default(), Left))
         });
-        Self { held: held.and_then(Result::ok), unshared: Cache::new(MARKS), metrics }
+        Self { held: held.and_then(Result::ok), unshared: Cache::new(MARKS) }
     }
 
     /// What is held under a name.
@@ -82,28 +80,29 @@ impl Memory {
         self.held.as_ref()?.get(name)
     }
 
-    /// Holds something under a name, in place of what was; what has no use any more makes room for it.
-    pub fn insert(&self, name: Hash, held: Held) {
-        let Some(cache) = &self.held else { return };
-        let mut gone = Gone::default();
+    /// Holds something under a name, in place of what was. Answers how many others left to make room for it.
+    pub fn insert(&self, name: Hash, held: Held) -> usize {
+        let Some(cache) = &self.held else { return 0 };
         // Too large for its share of the budget: the table would tell it as one that left, though it never came.
         if Weigh.weight(&name, &held) > largest(cache.shard_capacity()) {
             cache.remove(&name);
-        } else {
-            cache.insert_with_lifecycle(name, held, &mut gone);
+            return 0;
         }
-        for _ in &gone.0 {
-            self.metrics.evicted();
-        }
-        self.tell(cache);
+        let mut gone = Gone::default();
+        cache.insert_with_lifecycle(name, held, &mut gone);
+        gone.0.len()
     }
 
     /// Drops what is held under a name.
     pub fn remove(&self, name: &Hash) {
-        let Some(cache) = &self.held else { return };
-        if cache.remove(name).is_some() {
-            self.tell(cache);
+        if let Some(cache) = &self.held {
+            cache.remove(name);
         }
+    }
+
+    /// Entries held, their bytes, and how many bytes there is room for.
+    pub fn usage(&self) -> (u64, u64, u64) {
+        self.held.as_ref().map_or((0, 0, 0), |cache| (cache.len() as u64, cache.weight(), cache.capacity()))
     }
 
     /// Remembers that answers under a key are not for sharing, until then.
@@ -119,10 +118,6 @@ impl Memory {
     /// Whether answers under a key were not for sharing when last seen.
     pub fn is_unshared(&self, key: &Hash, now: MonoTime) -> bool {
         self.unshared.get(key).is_some_and(|until| now < until)
-    }
-
-    fn tell(&self, cache: &Cache<Hash, Held, Weigh, DefaultHashBuilder, Left>) {
-        self.metrics.memory(cache.len() as u64, cache.weight(), cache.capacity());
     }
 }
 
@@ -177,5 +172,135 @@ impl Lifecycle<Hash, Held> for Left {
 
     fn on_evict(&self, gone: &mut Gone, _: Hash, held: Held) {
         gone.0.push(held);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http::{HeaderMap, StatusCode};
+
+    use super::*;
+    use crate::base::clock::WallTime;
+    use crate::cache::policy::LifetimeSource;
+    use crate::cache::record::{Record, ReuseRule};
+    use crate::cache::vary::Variant;
+    use crate::store::Body;
+
+    fn entry(length: usize) -> Arc<Entry> {
+        let record = Record {
+            key: Arc::from(&b"key"[..]),
+            status: StatusCode::OK,
+            fields: HeaderMap::new(),
+            received: WallTime::default(),
+            initial_age: Duration::ZERO,
+            lifetime: Duration::MAX,
+            source: LifetimeSource::MaxAge,
+            reuse: ReuseRule::default(),
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+            keep: Duration::ZERO,
+            vary: Vec::new(),
+            variant: Variant::default(),
+        };
+        Arc::new(Entry { record, body: Body::from_chunks(vec![Bytes::from(vec![0; length])]) })
+    }
+
+    fn name(number: u64) -> Hash {
+        let mut name = [0; 16];
+        name[..8].copy_from_slice(&number.to_le_bytes());
+        name
+    }
+
+    fn put(memory: &Memory, number: u64, length: usize) -> usize {
+        memory.insert(name(number), Held::answer(entry(length), 0))
+    }
+
+    #[test]
+    fn what_is_put_is_held_until_removed() {
+        let memory = Memory::new(ByteSize::mib(1), ByteSize::kib(64));
+        put(&memory, 1, 100);
+        assert!(matches!(memory.get(&name(1)), Some(Held::Answer { entry, .. }) if entry.body.len() == 100));
+        assert!(memory.get(&name(2)).is_none());
+        memory.remove(&name(1));
+        assert!(memory.get(&name(1)).is_none());
+    }
+
+    #[test]
+    fn a_size_of_zero_holds_nothing() {
+        let memory = Memory::new(ByteSize(0), ByteSize::mib(1));
+        assert_eq!(put(&memory, 1, 1), 0);
+        assert!(memory.get(&name(1)).is_none());
+        assert_eq!(memory.usage(), (0, 0, 0));
+    }
+
+    #[test]
+    fn the_budget_is_kept_and_who_leaves_is_counted() {
+        let memory = Memory::new(ByteSize::kib(256), ByteSize::kib(16));
+        let left: usize = (0..1000).map(|number| put(&memory, number, 4000)).sum();
+        let (entries, bytes, capacity) = memory.usage();
+        assert!(bytes <= capacity && capacity <= 256 * 1024 + 64, "{bytes} of {capacity}");
+        assert!(entries > 30, "{entries}");
+        assert_eq!(left as u64, 1000 - entries);
+    }
+
+    #[test]
+    fn fields_and_variants_weigh_too() {
+        let plain = entry(10);
+        let mut record = plain.record.clone();
+        record.fields.insert("x-long", "y".repeat(5000).parse().unwrap());
+        record.variant = Variant(vec![Some(vec![0; 700].into())]);
+        let heavy = Entry { record, body: plain.body.clone() };
+        assert!(weigh(&heavy) >= weigh(&plain) + 5700);
+    }
+
+    #[test]
+    fn the_largest_answer_can_be_kept_whatever_the_size() {
+        let largest = ByteSize::mib(4);
+        for mib in [5, 8, 16, 17, 64, 100, 256, 1024] {
+            let memory = Memory::new(ByteSize::mib(mib), largest);
+            for number in 0..3 {
+                put(&memory, number, largest.as_usize());
+                assert!(memory.get(&name(number)).is_some(), "{mib} MiB");
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_too_large_is_refused_and_takes_what_it_replaces_with_it() {
+        let memory = Memory::new(ByteSize::kib(64), ByteSize::mib(1));
+        put(&memory, 1, 100);
+        put(&memory, 2, 100);
+        assert_eq!(put(&memory, 1, 70_000), 0);
+        assert!(memory.get(&name(1)).is_none());
+        assert!(memory.get(&name(2)).is_some());
+    }
+
+    #[test]
+    fn shards_leave_room_for_large_answers() {
+        for (size, object, expected) in [
+            (1, 0, 1),
+            (1 << 20, 4 << 20, 1),
+            (64 << 20, 4 << 20, 4),
+            (100 << 20, 4 << 20, 4),
+            (1 << 40, 1, 32),
+            (1 << 20, u64::MAX, 1),
+        ] {
+            assert_eq!(shards(size, object), expected, "{size} {object}");
+        }
+    }
+
+    #[test]
+    fn a_mark_lasts_its_time_or_until_something_is_shared() {
+        let memory = Memory::new(ByteSize(0), ByteSize(0));
+        let until = MonoTime::from_millis(100);
+        memory.mark_unshared(name(1), until);
+        assert!(memory.is_unshared(&name(1), MonoTime::from_millis(99)));
+        assert!(!memory.is_unshared(&name(1), until));
+        assert!(!memory.is_unshared(&name(2), MonoTime::from_millis(0)));
+        memory.mark_shared(&name(1));
+        assert!(!memory.is_unshared(&name(1), MonoTime::from_millis(0)));
     }
 }

@@ -138,9 +138,11 @@ impl Store {
         metrics: CacheMetrics,
     ) -> Self {
         let local = Arc::new(Local {
-            memory: Memory::new(memory, max_object, metrics.clone()),
+            memory: Memory::new(memory, max_object),
+            metrics: metrics.clone(),
             changes: (0..STRIPES).map(|_| Mutex::default()).collect(),
         });
+        local.tell();
         Self { local, redis, max_object, clock, metrics }
     }
 
@@ -200,7 +202,7 @@ impl Store {
         let mut changes = lock(self.local.stripe(&primary));
         changes.all += 1;
         changes.removals += 1;
-        self.local.memory.remove(&primary);
+        self.local.drop_held(&primary);
         // Queued under the lock, so that Redis sees writes to one key in the order in which memory saw them.
         if let Some(redis) = &self.redis {
             redis.remove(primary);
@@ -393,7 +395,7 @@ impl Store {
         }
         let changes = lock(self.local.stripe(&question.key.hash()));
         if *changes == question.seen {
-            self.local.memory.insert(name, held);
+            self.local.hold(name, held);
         }
     }
 }
@@ -416,7 +418,7 @@ impl Store {
         changes.all += 1;
         self.local.memory.mark_shared(&primary);
         let job = if entry.record.vary.is_empty() {
-            self.local.memory.insert(primary, Held::answer(entry.clone(), 0));
+            self.local.hold(primary, Held::answer(entry.clone(), 0));
             Job::Answer { name: primary, entry }
         } else {
             self.hold_variant(key, entry)
@@ -448,8 +450,8 @@ impl Store {
         // A generation that Redis has told may have been invalidated there since: written again, it would bring its variants back.
         let candidate = if shared { new(names) } else { marker.clone() };
         let name = key.variant(&entry.record.variant);
-        self.local.memory.insert(primary, Held::Variants { marker: marker.clone(), shared });
-        self.local.memory.insert(name, Held::answer(entry.clone(), marker.generation));
+        self.local.hold(primary, Held::Variants { marker: marker.clone(), shared });
+        self.local.hold(name, Held::answer(entry.clone(), marker.generation));
         let settle = self.local.clone();
         Job::Variant(behind::Variant { primary, name, entry, marker, candidate, settle })
     }
@@ -468,6 +470,7 @@ struct Changes {
 /// The process's own part of a store.
 struct Local {
     memory: Memory,
+    metrics: CacheMetrics,
     changes: Box<[Mutex<Changes>]>,
 }
 
@@ -480,13 +483,30 @@ impl Local {
         *lock(self.stripe(primary))
     }
 
+    fn hold(&self, name: Hash, held: Held) {
+        for _ in 0..self.memory.insert(name, held) {
+            self.metrics.evicted();
+        }
+        self.tell();
+    }
+
+    fn drop_held(&self, name: &Hash) {
+        self.memory.remove(name);
+        self.tell();
+    }
+
+    fn tell(&self) {
+        let (entries, bytes, capacity) = self.memory.usage();
+        self.metrics.memory(entries, bytes, capacity);
+    }
+
     fn forget_marker(&self, primary: &Hash, seen: Changes, generation: u64) {
         let changes = lock(self.stripe(primary));
         if *changes == seen
             && let Some(Held::Variants { marker, .. }) = self.memory.get(primary)
             && marker.generation == generation
         {
-            self.memory.remove(primary);
+            self.drop_held(primary);
         }
     }
 }
@@ -497,7 +517,7 @@ impl Settle for Local {
         let Some(Held::Variants { marker: current, .. }) = self.memory.get(&variant.primary) else { return };
         let generation = marker.generation;
         if current.generation == variant.marker.generation {
-            self.memory.insert(variant.primary, Held::Variants { marker, shared });
+            self.hold(variant.primary, Held::Variants { marker, shared });
         } else if current.generation != generation {
             return;
         }
@@ -506,7 +526,7 @@ impl Settle for Local {
             && held != generation
             && Arc::ptr_eq(&entry, &variant.entry)
         {
-            self.memory.insert(variant.name, Held::answer(entry, generation));
+            self.hold(variant.name, Held::answer(entry, generation));
         }
     }
 }
@@ -530,4 +550,32 @@ fn absent(slot: Hash, tier: Tier) -> Found {
 fn unanswered(primary: Hash, chosen: Option<&Chosen>, trouble: Trouble) -> Found {
     let found = chosen.map_or_else(|| absent(primary, Tier::Redis), |chosen| chosen.absent(Tier::Redis));
     Found { trouble: Some(trouble.as_str()), ..found }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_body_is_the_same_whatever_its_pieces() {
+        let whole = b"0123456789";
+        for pieces in [&[10][..], &[3, 7], &[1, 0, 4, 5], &[0, 10, 0]] {
+            let mut rest = Bytes::from_static(whole);
+            let body = Body::from_chunks(pieces.iter().map(|length| rest.split_to(*length)).collect());
+            assert_eq!((body.len(), body.is_empty()), (10, false));
+            for (first, last) in [(0, 9), (0, 0), (9, 9), (2, 3), (3, 5), (4, u64::MAX)] {
+                let part = body.slice(first, last).concat();
+                let end = usize::try_from(last).unwrap().min(9);
+                assert_eq!(part, whole[usize::try_from(first).unwrap()..=end], "{pieces:?} {first}-{last}");
+            }
+            assert!(body.slice(10, 20).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_part_shares_the_body_s_memory() {
+        let whole = Bytes::from_static(b"0123456789");
+        let part = Body::from_chunks(vec![whole.clone()]).slice(2, 4);
+        assert_eq!(part[0].as_ptr(), whole[2..].as_ptr());
+    }
 }

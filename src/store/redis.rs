@@ -10,7 +10,7 @@
 //! written with a lifetime.
 //!
 //! One task keeps the connections: it connects, and after a failure connects anew rather than trust a connection on which answers are
-//! outstanding. Another makes the queued writes ([`behind`](super::behind)). Requests only ever read, within their budget.
+//! outstanding. Another makes the queued writes (`store::behind`). Requests only ever read, within their budget.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -351,7 +351,7 @@ impl Shared {
 /// Connecting.
 impl Shared {
     async fn keep_connected(self: Arc<Self>) {
-        while !self.is_closing() {
+        loop {
             let wait = lock(&self.breaker).next_probe(self.clock.mono());
             if let Some(wait) = wait {
                 tokio::time::sleep(wait).await;
@@ -363,6 +363,10 @@ impl Shared {
                     self.until_attention().await;
                 }
                 Err(failure) => self.not_connected(failure).await,
+            }
+            // Last, so that a tier dropped before it was ever used still writes what was queued.
+            if self.is_closing() {
+                return;
             }
         }
     }

@@ -51,8 +51,8 @@ pub struct Accepted<'a> {
     /// The path: begins with `/`, percent-encoding of unreserved characters undone and hex digits in upper case (RFC 3986 §6.2.2),
     /// dot segments removed, characters outside the grammar escaped. `*` when OPTIONS asks about the server as a whole.
     pub path: Cow<'a, str>,
-    /// The query without its `?`, as received; `None` when there is no `?`.
-    pub query: Option<&'a str>,
+    /// The query without its `?`, as received but for `"`, `<` and `>`, which are escaped; `None` when there is no `?`.
+    pub query: Option<Cow<'a, str>>,
 }
 
 /// Why a request was not taken: metric label, log field and error page at once.
@@ -422,7 +422,7 @@ mod tests {
         let taken = accept(&head, &LIMITS).unwrap();
         assert!(matches!(taken.host, Cow::Borrowed("example.com")));
         assert!(matches!(taken.path, Cow::Borrowed("/a/b")));
-        assert_eq!((taken.port, taken.query), (Some(80), Some("c")));
+        assert_eq!((taken.port, taken.query.as_deref()), (Some(80), Some("c")));
     }
 
     proptest! {

@@ -13,8 +13,8 @@ pub(super) struct Target<'a> {
     pub(super) authority: Option<(&'a str, u16)>,
     /// The normalised path; `*` for a request about the server as a whole.
     pub(super) path: Cow<'a, str>,
-    /// The query as received, without its `?`.
-    pub(super) query: Option<&'a str>,
+    /// The query without its `?`, as received but for `"`, `<` and `>`, which no URI may hold and not every reader takes: they are escaped.
+    pub(super) query: Option<Cow<'a, str>>,
 }
 
 impl<'a> Target<'a> {
@@ -39,8 +39,16 @@ impl<'a> Target<'a> {
             "" if authority.is_some() => Cow::Borrowed("/"),
             path => normalised(path)?,
         };
-        Ok(Self { authority, path, query })
+        Ok(Self { authority, path, query: query.map(valid_query) })
     }
+}
+
+/// A query as received, with the three visible characters that no URI may hold escaped.
+fn valid_query(query: &str) -> Cow<'_, str> {
+    if !query.contains(['"', '<', '>']) {
+        return Cow::Borrowed(query);
+    }
+    Cow::Owned(query.replace('"', "%22").replace('<', "%3C").replace('>', "%3E"))
 }
 
 /// The target as text, when all of it is visible ASCII and it has no fragment, which no client may send (RFC 9110 §7.1). Spaces, controls
@@ -283,18 +291,23 @@ mod tests {
     }
 
     #[test]
-    fn the_query_stays_as_received() {
+    fn the_query_stays_as_received_but_for_what_no_uri_may_hold() {
         for (received, query) in [
             ("/a", None),
             ("/a?", Some("")),
             ("/a?b=c&d", Some("b=c&d")),
             ("/a?b?c", Some("b?c")),
             ("/a?%zz=100%&x=%00&y=../..", Some("%zz=100%&x=%00&y=../..")),
-            ("/a?q={\"a\":[1]}|\\^`", Some("q={\"a\":[1]}|\\^`")),
+            ("/a?q={'a':[1]}|\\^`", Some("q={'a':[1]}|\\^`")),
+            ("/a?q=\"<x>\"", Some("q=%22%3Cx%3E%22")),
             ("http://h?q", Some("q")),
             ("/a?http://h/x", Some("http://h/x")),
         ] {
-            assert_eq!(Target::parse(received.as_bytes(), &Method::GET).unwrap().query, query, "{received}");
+            assert_eq!(
+                Target::parse(received.as_bytes(), &Method::GET).unwrap().query.as_deref(),
+                query,
+                "{received}"
+            );
         }
     }
 

@@ -2,8 +2,10 @@
 //!
 //! pingora would read the head itself, but with a time-out per read only, so that a client that sends a byte a minute is never cut; it accepts bare
 //! line feeds and up to a mebibyte. So the head is read here: whole, within the listener's limits, with strict line ends; what the
-//! guard refuses never becomes a request. What was read goes to pingora untouched. Bytes that belong to the next request stay here.
+//! guard refuses never becomes a request. What was read goes to pingora, its target in the guard's spelling, so that both read the same. Bytes
+//! that belong to the next request stay here.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -185,7 +187,7 @@ impl Connections {
             host: accepted.host.into_owned(),
             port: accepted.port,
             path: accepted.path.into_owned(),
-            query: accepted.query.map(str::to_owned),
+            query: accepted.query.map(Cow::into_owned),
             last,
             listener: self.listener,
         };
@@ -289,7 +291,7 @@ impl ServerApp for Connections {
                 }
             };
             let take = content.taken(length, held.len());
-            let bytes = held.split_to(take);
+            let bytes = with_target(held.split_to(take), &admitted.target());
             match self.hand_over(stream, bytes, admitted, &shutdown).await {
                 Some(kept) => stream = kept,
                 None => break,
@@ -332,6 +334,22 @@ impl Content {
             Self::Chunked => held,
         }
     }
+}
+
+/// The same request with its target spelled as the guard took it.
+fn with_target(head: BytesMut, target: &str) -> BytesMut {
+    let mut words = head.splitn(3, |b| *b == b' ');
+    let (Some(method), Some(received), Some(rest)) = (words.next(), words.next(), words.next()) else {
+        return head;
+    };
+    if received == target.as_bytes() {
+        return head;
+    }
+    let mut out = BytesMut::with_capacity(head.len() + target.len());
+    for part in [method, b" ", target.as_bytes(), b" ", rest] {
+        out.extend_from_slice(part);
+    }
+    out
 }
 
 enum Scan {
@@ -398,6 +416,16 @@ mod tests {
             assert!(matches!(scan(&whole[..length], &mut seen), Scan::More), "{length}");
         }
         assert!(matches!(scan(whole, &mut seen), Scan::End(27)));
+    }
+
+    #[test]
+    fn a_target_is_handed_over_in_the_guards_spelling() {
+        let respelled =
+            |head: &str, target: &str| String::from_utf8(with_target(head.into(), target).to_vec()).unwrap();
+        let head = "GET /%61?q=\"1\" HTTP/1.1\r\nHost: a\r\n\r\n";
+        assert_eq!(respelled(head, "/a?q=%221%22"), "GET /a?q=%221%22 HTTP/1.1\r\nHost: a\r\n\r\n");
+        let head = "GET /a HTTP/1.1\r\nX: b c d\r\n\r\n";
+        assert_eq!(respelled(head, "/a"), head);
     }
 
     #[test]

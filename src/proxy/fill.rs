@@ -23,7 +23,7 @@ use crate::cache::record::Record;
 use crate::cache::{Rules, directive};
 use crate::forward;
 use crate::store::flight::Writer;
-use crate::store::{Body, Entry};
+use crate::store::{Began, Body, Entry};
 
 /// How long after an answer that is not for sharing its key is remembered as such, so that requests do not wait for one another in vain.
 const NOT_SHARED_FOR: Duration = Duration::from_secs(60);
@@ -97,6 +97,8 @@ impl Fill {
     /// Fetches, stores, and tells the readers.
     pub async fn run(mut self, writer: Writer<Word>) {
         loop {
+            // A change made while we fetch may be missing from what we get: such an answer is not stored.
+            let began = self.cache.store.began(&self.key);
             self.set_conditions();
             let asked = exchange::ask(&self.live, self.to, &self.onward, |head| {
                 writer.say(Word::Interim(Arc::new(head.clone())));
@@ -106,9 +108,9 @@ impl Fill {
                 Err(failed) => return self.failed(failed, writer),
             };
             match self.freshened(&answer) {
-                Freshness::Other => return self.answered(answer, writer).await,
+                Freshness::Other => return self.answered(answer, began, writer).await,
                 Freshness::Confirmed(entry, keep) => {
-                    return self.confirmed(answer, entry, keep, writer).await;
+                    return self.confirmed(answer, entry, keep.then_some(began), writer).await;
                 }
                 // The origin confirms something we do not have: ask again for the whole.
                 Freshness::Mismatch => self.stale = None,
@@ -168,19 +170,20 @@ impl Fill {
         }
     }
 
-    async fn confirmed(self, answer: Answer, entry: Arc<Entry>, keep: bool, writer: Writer<Word>) {
-        if keep {
-            self.cache.store.put(&self.key, entry.clone());
+    async fn confirmed(self, answer: Answer, entry: Arc<Entry>, keep: Option<Began>, writer: Writer<Word>) {
+        let shared = keep.is_some();
+        if let Some(began) = keep {
+            self.cache.store.put_since(&self.key, entry.clone(), began);
         } else if directive::response(&answer.head.headers).no_store {
             self.cache.store.invalidate(&self.key);
         }
         let source = source(&answer);
         drain_and_release(answer).await;
-        writer.say(Word::Stored(entry, Stored::Validated { source, shared: keep }));
+        writer.say(Word::Stored(entry, Stored::Validated { source, shared }));
         writer.finish();
     }
 
-    async fn answered(self, answer: Answer, mut writer: Writer<Word>) {
+    async fn answered(self, answer: Answer, began: Began, mut writer: Writer<Word>) {
         let status = answer.head.status.as_u16();
         if matches!(status, 500 | 502 | 503 | 504)
             && let Some(entry) = self.stand_in()
@@ -190,7 +193,7 @@ impl Fill {
             return writer.finish();
         }
         match self.judge(&answer) {
-            Ok(record) => self.store(record, answer, writer).await,
+            Ok(record) => self.store(record, answer, began, writer).await,
             Err(why) => {
                 self.remember_refusal(why, status);
                 writer.stop_keeping();
@@ -225,7 +228,7 @@ impl Fill {
         self.cache.store.not_shared(&self.key, NOT_SHARED_FOR);
     }
 
-    async fn store(self, record: Record, mut answer: Answer, mut writer: Writer<Word>) {
+    async fn store(self, record: Record, mut answer: Answer, began: Began, mut writer: Writer<Word>) {
         let announced = content_length(&record.fields);
         let mut kept = announced.is_none_or(|n| n <= self.cache.max_object).then(Vec::new);
         if kept.is_none() {
@@ -260,9 +263,8 @@ impl Fill {
         }
         if let Some(chunks) = kept {
             let record = Arc::unwrap_or_clone(record);
-            self.cache
-                .store
-                .put(&self.key, Arc::new(Entry { record, body: Body::from_chunks(compact(chunks, size)) }));
+            let entry = Arc::new(Entry { record, body: Body::from_chunks(compact(chunks, size)) });
+            self.cache.store.put_since(&self.key, entry, began);
         }
         answer.release().await;
         writer.finish();

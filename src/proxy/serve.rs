@@ -178,18 +178,21 @@ impl Gateway {
 
     /// Fetches anew in the background, unless somebody does already.
     fn refresh(&self, asked: &Asked, found: &Found, entry: &Arc<Entry>) {
-        if let Joined::Lead(writer, _) = asked.cache.flights.join(found.slot) {
+        if let Joined::Lead(writer, _) = self.flight(asked, found.slot) {
             self.spawn(asked, Some(entry.clone()), writer);
         }
     }
 
     fn join(&self, asked: &Asked, found: &Found, slot: Option<[u8; 16]>) -> Joined<Word> {
-        let flights = &asked.cache.flights;
         if found.absent == Absent::NotShared && found.entry.is_none() {
-            let (writer, reader) = flights.alone();
+            let (writer, reader) = asked.cache.flights.alone();
             return Joined::Lead(writer, reader);
         }
-        flights.join(slot.unwrap_or(found.slot))
+        self.flight(asked, slot.unwrap_or(found.slot))
+    }
+
+    fn flight(&self, asked: &Asked, slot: [u8; 16]) -> Joined<Word> {
+        asked.cache.flights.join(slot, asked.cache.store.began(&asked.key).stamp())
     }
 
     fn spawn(&self, asked: &Asked, stale: Option<Arc<Entry>>, writer: crate::store::flight::Writer<Word>) {

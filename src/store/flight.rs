@@ -10,8 +10,7 @@
 //!
 //! Generic in its words, since what they say is HTTP's business and not this module's.
 
-use std::collections::VecDeque;
-use std::collections::hash_map::{Entry as MapEntry, HashMap};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -44,6 +43,8 @@ pub enum End {
 
 struct Flight<W> {
     slot: [u8; 16],
+    /// What the fetch may have missed: a request that knows of a later change does not follow it.
+    stamp: u64,
     state: Mutex<State<W>>,
     changed: watch::Sender<()>,
     room: Notify,
@@ -87,23 +88,23 @@ impl<W> Default for Flights<W> {
 }
 
 impl<W: Clone> Flights<W> {
-    /// Leads or follows the flight of `slot`.
-    pub fn join(self: &Arc<Self>, slot: [u8; 16]) -> Joined<W> {
+    /// Leads or follows the flight of `slot`. A flight that took off under another `stamp` is not followed: what it fetches was changed
+    /// meanwhile. Those who follow it already asked before the change.
+    pub fn join(self: &Arc<Self>, slot: [u8; 16], stamp: u64) -> Joined<W> {
         let mut flying = lock(&self.flying);
-        match flying.entry(slot) {
-            MapEntry::Occupied(flight) => Joined::Follow(Reader::seat(flight.get().clone())),
-            MapEntry::Vacant(place) => {
-                let flight = place.insert(Arc::new(Flight::new(slot))).clone();
-                drop(flying);
-                let reader = Reader::seat(flight.clone());
-                Joined::Lead(Writer { flights: self.clone(), flight, flying: true }, reader)
-            }
+        if let Some(flight) = flying.get(&slot).filter(|flight| flight.stamp == stamp) {
+            return Joined::Follow(Reader::seat(flight.clone()));
         }
+        let flight = Arc::new(Flight::new(slot, stamp));
+        flying.insert(slot, flight.clone());
+        drop(flying);
+        let reader = Reader::seat(flight.clone());
+        Joined::Lead(Writer { flights: self.clone(), flight, flying: true }, reader)
     }
 
     /// Leads a flight of one's own that nobody else can join.
     pub fn alone(self: &Arc<Self>) -> (Writer<W>, Reader<W>) {
-        let flight = Arc::new(Flight::new([0; 16]));
+        let flight = Arc::new(Flight::new([0; 16], 0));
         let reader = Reader::seat(flight.clone());
         (Writer { flights: self.clone(), flight, flying: false }, reader)
     }
@@ -120,9 +121,10 @@ impl<W: Clone> Flights<W> {
 }
 
 impl<W> Flight<W> {
-    fn new(slot: [u8; 16]) -> Self {
+    fn new(slot: [u8; 16], stamp: u64) -> Self {
         Self {
             slot,
+            stamp,
             state: Mutex::new(State {
                 words: Vec::new(),
                 chunks: VecDeque::new(),
@@ -233,8 +235,13 @@ impl<W: Clone> Writer<W> {
 impl<W> Writer<W> {
     /// Takes the flight off the map, so that whoever comes next looks anew.
     fn land(&mut self) {
-        if std::mem::take(&mut self.flying) {
-            lock(&self.flights.flying).remove(&self.flight.slot);
+        if !std::mem::take(&mut self.flying) {
+            return;
+        }
+        let mut flying = lock(&self.flights.flying);
+        // A later flight may have taken the slot.
+        if flying.get(&self.flight.slot).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
+            flying.remove(&self.flight.slot);
         }
     }
 }
@@ -330,14 +337,14 @@ mod tests {
     }
 
     fn lead(flights: &Arc<Flights<&'static str>>) -> (Writer<&'static str>, Reader<&'static str>) {
-        match flights.join(SLOT) {
+        match flights.join(SLOT, 0) {
             Joined::Lead(writer, reader) => (writer, reader),
             Joined::Follow(_) => panic!("somebody else leads"),
         }
     }
 
     fn follow(flights: &Arc<Flights<&'static str>>) -> Reader<&'static str> {
-        match flights.join(SLOT) {
+        match flights.join(SLOT, 0) {
             Joined::Follow(reader) => reader,
             Joined::Lead(..) => panic!("nobody leads"),
         }
@@ -376,6 +383,17 @@ mod tests {
         let (mut writer, _reader) = lead(&flights);
         writer.stop_keeping();
         let (_other, _) = lead(&flights);
+    }
+
+    #[tokio::test]
+    async fn who_comes_after_a_change_does_not_follow_what_began_before_it() {
+        let flights = flights();
+        let (before, _) = lead(&flights);
+        let Joined::Lead(after, _) = flights.join(SLOT, 1) else { panic!("it followed") };
+        drop(before);
+        assert!(matches!(flights.join(SLOT, 1), Joined::Follow(_)), "the later flight still flies");
+        drop(after);
+        assert!(flights.is_empty());
     }
 
     #[tokio::test]

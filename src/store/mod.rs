@@ -128,6 +128,13 @@ pub struct Began {
     removals: u64,
 }
 
+impl Began {
+    /// A number that changes with every invalidation: what coalescing goes by.
+    pub fn stamp(self) -> u64 {
+        self.removals
+    }
+}
+
 impl Store {
     /// A store of `memory` bytes over an optional Redis. Answers larger than `max_object` are not kept.
     pub fn new(

@@ -98,6 +98,31 @@ async fn a_client_that_leaves_does_not_end_what_others_wait_for() {
 }
 
 #[tokio::test]
+async fn who_asks_after_a_change_does_not_share_a_fetch_that_began_before_it() {
+    let gate = Gate::new("what was before the change");
+    let origin = Origin::new()
+        .on_each(
+            "/a",
+            vec![
+                reply(200).cache("max-age=60").body("old").gate(&gate),
+                reply(204),
+                reply(200).cache("max-age=60").body("new"),
+            ],
+        )
+        .start()
+        .await;
+    let edge = Edge::serving(&origin).start().await;
+    let before = tokio::spawn(edge.client.get("/a").send());
+    gate.arrived(1).await;
+    edge.request("PUT", "/a").body("new").send().await.expect(204);
+    edge.get("/a").await.expect(200).body("new");
+    gate.release();
+    before.await.expect("asked").expect(200).body("old");
+    edge.get("/a").await.expect(200).body("new").cache("hit");
+    edge.finish().await;
+}
+
+#[tokio::test]
 async fn requests_for_different_variants_do_not_share_one_fetch() {
     let gate = Gate::new("german");
     let inner = gate.clone();

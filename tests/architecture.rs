@@ -71,13 +71,14 @@ const LAYERS: &[Layer] = &[
     },
     Layer { module: "app", crates_own: EVERYTHING, others: &["pingora", "tokio", "redis"], because: "" },
     Layer { module: "cli", crates_own: EVERYTHING, others: &["pingora", "tokio", "redis"], because: "" },
+    Layer { module: "demo", crates_own: EVERYTHING, others: &["tokio", "redis"], because: "" },
     Layer { module: "main", crates_own: EVERYTHING, others: &["pingora", "tokio", "redis"], because: "" },
     Layer { module: "lib", crates_own: &[], others: &[], because: "the map of the crate holds no code" },
 ];
 
 const EVERYTHING: &[&str] = &[
     "base", "route", "guard", "cache", "balance", "forward", "plan", "config", "observe", "store",
-    "upstream", "proxy", "app", "cli",
+    "upstream", "proxy", "app", "cli", "demo",
 ];
 
 /// Calls that only one file may make.

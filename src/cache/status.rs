@@ -175,11 +175,7 @@ mod tests {
             (hit(Tier::Redis, -3), None, "vanne-redis; hit; ttl=-3"),
             (hit(Tier::Memory, i64::MAX), None, "vanne-mem; hit; ttl=999999999999999"),
             (forwarded(Forward::Bypass), None, "vanne; fwd=bypass"),
-            (
-                forwarded(Forward::UriMiss),
-                Some("redis-timeout"),
-                "vanne; fwd=uri-miss; detail=\"redis-timeout\"",
-            ),
+            (forwarded(Forward::UriMiss), Some("redis-timeout"), "vanne; fwd=uri-miss; detail=redis-timeout"),
             (everything, None, "vanne; fwd=stale; fwd-status=200; stored; collapsed; ttl=60"),
             (
                 forwarded(Forward::Method),

@@ -61,9 +61,9 @@ pub enum StartError {
 
 fn listen_hint(source: &std::io::Error, addr: &SocketAddr) -> String {
     match source.kind() {
-        std::io::ErrorKind::PermissionDenied if addr.port() < 1024 => format!(
-            "permission denied; ports below 1024 need a privilege: run as root, or `setcap cap_net_bind_service=+ep` the binary, or use port 8080"
-        ),
+        std::io::ErrorKind::PermissionDenied if addr.port() < 1024 => {
+            "permission denied; ports below 1024 need a privilege: run as root, or `setcap cap_net_bind_service=+ep` the binary, or use port 8080".into()
+        }
         std::io::ErrorKind::AddrInUse => {
             format!(
                 "the address is in use; another server listens there (`ss -ltnp sport = :{}` shows which)",

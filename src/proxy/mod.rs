@@ -41,6 +41,7 @@ pub mod live;
 pub mod onward;
 pub mod peer;
 pub mod probe;
+mod question;
 pub mod reply;
 mod serve;
 
@@ -51,6 +52,7 @@ use self::onward::{Onward, version_word};
 use self::reply::{Failure, PAGE_TYPE};
 use crate::balance::retry::{self, Attempt, FailedAt, Verdict};
 use crate::base::dice::Dice;
+use crate::cache::content::is_question;
 use crate::cache::invalidate;
 use crate::cache::key::{Key, KeyFacts};
 use crate::forward;
@@ -123,8 +125,13 @@ impl Gateway {
                 Ok(Outcome::Answered)
             }
             Action::Forward { upstream, cache: Some(cache) } => {
-                let route = journey.route.unwrap_or_default();
-                self.serve_cached(session, journey, cache, Destination { route, upstream }).await
+                let to = Destination { route: journey.route.unwrap_or_default(), upstream };
+                match self.live.route(to.route).content_key.clone() {
+                    Some(rule) if is_question(&session.req_header().method) => {
+                        self.serve_question(session, journey, cache, to, &rule).await
+                    }
+                    _ => self.serve_cached(session, journey, cache, to).await,
+                }
             }
             Action::Forward { cache: None, .. } => Ok(Outcome::Pass),
         }
@@ -142,6 +149,7 @@ impl Gateway {
             port: journey.port,
             version: version_word(head.version),
             request_id: journey.request_id.clone(),
+            content: None,
         }
     }
 

@@ -17,6 +17,8 @@ mod cache;
 
 mod coalesce;
 
+mod conformance;
+
 mod redis;
 
 mod balance;

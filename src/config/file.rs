@@ -195,8 +195,9 @@ table! {
         max_object: Size<1, { u64::MAX }> = "8MiB", or "1MiB";
         /// For this long past freshness, serve the old answer at once and fetch a new one meanwhile, unless the origin says otherwise.
         stale_while_revalidate: AnyTime = "0s", or "10m";
-        /// For this long past freshness, serve the old answer when the instances fail, unless the origin says otherwise.
-        stale_if_error: AnyTime = "0s", or "1d";
+        /// For this long past freshness, serve the old answer when the instances fail (unreachable, too late, 500, 502, 503 or 504), unless
+        /// the origin says otherwise. What was never fresh is never served so.
+        stale_if_error: AnyTime = "10m", or "1d";
         /// For this long past freshness, keep an answer that can be validated instead of fetched.
         keep: AnyTime = "1h", or "10m";
         /// What Set-Cookie in an answer means: "refuse" (not stored), "strip" (stored without), "store" (stored with, and so sent to others).

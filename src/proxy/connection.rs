@@ -21,6 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
 use super::Gateway;
+use super::dated::Dated;
 use super::journey::{Admitted, InFlight};
 use super::live::Live;
 use super::reply::{Failure, PAGE_TYPE};
@@ -269,7 +270,8 @@ impl Connections {
 
 #[async_trait]
 impl ServerApp for Connections {
-    async fn process_new(self: &Arc<Self>, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let mut stream = Dated::over(stream);
         let _open = self.open.enter();
         let mut shutdown = shutdown.clone();
         let mut held = BytesMut::new();

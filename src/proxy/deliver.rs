@@ -5,6 +5,7 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
+use super::dated;
 use super::fill::{Word, content_length};
 use crate::cache::conditional;
 use crate::cache::range::{self, Part, Selection};
@@ -54,6 +55,7 @@ pub async fn entry(session: &mut Session, entry: &Entry, age: u64, told: &Told) 
         select(session, record.status, &record.fields, Some(entry.body.len()), entry.body.len(), true)?;
     head.insert_header(header::AGE, age)?;
     tell(&mut head, told)?;
+    dated::keep(session, &head);
     if matches!(content, Content::Whole) || session.req_header().method == Method::HEAD {
         state_length(&mut head, record.status, entry.body.len())?;
     }
@@ -79,6 +81,7 @@ pub async fn coming(
         head.insert_header(header::AGE, age)?;
     }
     tell(&mut head, told)?;
+    dated::keep(session, &head);
     if session.req_header().method == Method::HEAD || matches!(content, Content::None) {
         return session.write_response_header(Box::new(head), true).await;
     }

@@ -187,7 +187,7 @@ impl Fill {
 
     async fn answered(self, answer: Answer, began: Began, mut writer: Writer<Word>) {
         let status = answer.head.status.as_u16();
-        if matches!(status, 500 | 502 | 503 | 504)
+        if lookup::is_failure(answer.head.status)
             && let Some(entry) = self.stand_in()
         {
             let source = source(&answer);

@@ -33,6 +33,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 
 pub mod admin;
 pub mod connection;
+mod dated;
 pub mod deliver;
 pub mod exchange;
 pub mod fill;
@@ -417,6 +418,7 @@ impl ProxyHttp for Gateway {
         if let Some(status) = &journey.cache_status {
             answer.append_header("cache-status", status.as_str())?;
         }
+        dated::keep(session, answer);
         Ok(())
     }
 

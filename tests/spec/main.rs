@@ -19,6 +19,8 @@ mod coalesce;
 
 mod question;
 
+mod conformance;
+
 mod redis;
 
 mod balance;

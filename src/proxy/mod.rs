@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! connection   read the head under a total deadline, admit it, hand it over
+//!              a plain hit in memory is answered there                -> fast_path, short
 //! enter        limits of this connection, who the client is, an id
 //! route        whose request is it?
 //! cache        stored? judged? fetched by somebody already?          -> serve, fill, deliver
@@ -45,6 +46,7 @@ pub mod probe;
 mod question;
 pub mod reply;
 mod serve;
+mod short;
 
 use self::exchange::Destination;
 use self::journey::{Admitted, Journey};

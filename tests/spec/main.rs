@@ -15,6 +15,8 @@ mod route;
 
 mod cache;
 
+mod fast_path;
+
 mod coalesce;
 
 mod question;

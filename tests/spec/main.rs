@@ -19,6 +19,8 @@ mod cache;
 
 mod coalesce;
 
+mod question;
+
 mod redis;
 
 mod balance;

@@ -11,6 +11,8 @@ mod edge;
 
 mod guard;
 
+mod hostile;
+
 mod route;
 
 mod cache;

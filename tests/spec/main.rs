@@ -21,6 +21,8 @@ mod redis;
 
 mod balance;
 
+mod pool;
+
 mod forward;
 
 mod observe;

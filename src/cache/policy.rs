@@ -80,6 +80,8 @@ pub enum Refuse {
     NoUse,
     /// Its end cannot be told from its truncation.
     Undelimited,
+    /// It is not what the operator's `store_when` asks for.
+    Condition,
 }
 
 /// Where a lifetime comes from.

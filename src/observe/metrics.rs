@@ -660,6 +660,8 @@ pub(super) mod tests {
             rewrite: Default::default(),
             max_body_size: None,
             priority: Default::default(),
+            content_key: None,
+            store_when: Default::default(),
         }
     }
 

@@ -101,7 +101,9 @@ fn select(
     at_hand: bool,
 ) -> Result<(ResponseHeader, Content)> {
     let request = session.req_header();
-    if conditional::not_modified(&request.headers, status, fields) {
+    // Conditions of other methods are not about what is stored (RFC 9110 §13.1.2).
+    let reads = matches!(request.method, Method::GET | Method::HEAD);
+    if reads && conditional::not_modified(&request.headers, status, fields) {
         return Ok((assemble(StatusCode::NOT_MODIFIED, &conditional::fields_of_304(fields))?, Content::None));
     }
     let selection = match length {

@@ -17,6 +17,8 @@ mod cache;
 
 mod coalesce;
 
+mod question;
+
 mod redis;
 
 mod balance;

@@ -43,6 +43,7 @@ pub mod journey;
 pub mod live;
 pub mod onward;
 pub mod peer;
+mod place;
 pub mod probe;
 mod question;
 pub mod reply;
@@ -180,6 +181,10 @@ impl Gateway {
         }
         if let Some(status) = &journey.cache_status {
             head.insert_header("cache-status", status.as_str())?;
+        }
+        if let Some(error) = failure.proxy_error() {
+            let (name, details) = (&self.live.plan.server.name, failure.as_str());
+            head.insert_header("proxy-status", format!("{name}; error={error}; details=\"{details}\""))?;
         }
         let bodyless = session.req_header().method == Method::HEAD;
         session.write_response_header(Box::new(head), bodyless).await?;
@@ -319,13 +324,9 @@ impl ProxyHttp for Gateway {
         Ok(self.act(session, journey, action).await? == Outcome::Answered)
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, journey: &mut Journey) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, journey: &mut Journey) -> Result<Box<HttpPeer>> {
         let group = &self.live.upstream(self.upstream_of(journey)?).group;
-        let Some(picked) = group.pick(&journey.tried, journey.client.addr) else {
-            // After a failed attempt that failure tells more than the lack of further instances.
-            journey.failure.get_or_insert(Failure::NoInstance);
-            return Error::e_explain(ErrorType::InternalError, "no instance may be used");
-        };
+        let picked = self.place(session, journey, group).await?;
         let peer = peer::of(group.plan(), picked.addr, peer::Use::Requests);
         journey.tried.push(picked.index);
         journey.instance = Some(picked.endpoint.name().to_owned());
@@ -341,11 +342,13 @@ impl ProxyHttp for Gateway {
         _peer: &HttpPeer,
         #[cfg(unix)] _fd: std::os::unix::io::RawFd,
         #[cfg(windows)] _sock: std::os::windows::io::RawSocket,
-        _digest: Option<&pingora::protocols::Digest>,
+        digest: Option<&pingora::protocols::Digest>,
         journey: &mut Journey,
     ) -> Result<()> {
         let took = self.live.clock.mono().since(journey.attempt);
-        self.live.upstream(self.upstream_of(journey)?).metrics.connected(reused, took);
+        let upstream = self.live.upstream(self.upstream_of(journey)?);
+        upstream.metrics.connected(reused, took);
+        journey.retire = peer::is_worn(digest, upstream.group.plan(), self.live.clock.wall());
         Ok(())
     }
 
@@ -363,6 +366,9 @@ impl ProxyHttp for Gateway {
         };
         *upstream_request =
             onward.head(&route.rewrite, &group.plan().host, &picked.endpoint, &self.live.plan.server.name)?;
+        if journey.retire && !onward.websocket {
+            upstream_request.insert_header(header::CONNECTION, "close")?;
+        }
         Ok(())
     }
 

@@ -29,6 +29,8 @@ mod redis;
 
 mod balance;
 
+mod pool;
+
 mod forward;
 
 mod observe;

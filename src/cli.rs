@@ -273,7 +273,8 @@ fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, Failure> {
 
 fn start_log(log: &plan::Log) {
     // What pingora says about single connections and requests, the access log and the metrics say already, once for each.
-    let level = format!("pingora_core::connectors=off,pingora_core::protocols=off,pingora_proxy=off,{}", log.level);
+    let level =
+        format!("pingora_core::connectors=off,pingora_core::protocols=off,pingora_proxy=off,{}", log.level);
     let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second log in one process is a caller's own affair; the first one stays.

@@ -38,6 +38,8 @@ struct Asked {
     directives: RequestDirectives,
     to: Destination,
     onward: Onward,
+    /// It has been asked for too seldom to be stored.
+    seldom: bool,
 }
 
 /// What following a fetch came to.
@@ -64,7 +66,7 @@ impl Gateway {
     ) -> pingora::Result<Outcome> {
         let cache = self.live.cache(cache).clone();
         let head = session.req_header();
-        if let RequestUse::Bypass(why) = policy::request_use(&head.method, &head.headers) {
+        if let RequestUse::Bypass(why) = policy::request_use(&head.method, &head.headers, &cache.rules) {
             self.pass_by(journey, why);
             return Ok(Outcome::Pass);
         }
@@ -106,7 +108,8 @@ impl Gateway {
             &cache.rules.key,
         );
         let directives = directive::request(&fields);
-        Asked { cache, key, fields, directives, to, onward }
+        let seldom = cache.uses.as_ref().is_some_and(|uses| uses.note(key.hash()) < cache.rules.min_uses);
+        Asked { cache, key, fields, directives, to, onward, seldom }
     }
 
     async fn answer(
@@ -164,7 +167,7 @@ impl Gateway {
             (Reuse::Fresh, Tier::Redis) => CacheResult::HitRedis,
             _ => CacheResult::Stale,
         };
-        if reuse == Reuse::StaleWhileRevalidate || self.nears_its_end(&entry.record) {
+        if reuse == Reuse::StaleWhileRevalidate || self.nears_its_end(&entry.record, asked) {
             self.refresh(asked, found, entry);
         }
         let outcome = CacheOutcome::Hit { tier: found.tier, ttl: self.ttl(&entry.record) };
@@ -172,8 +175,9 @@ impl Gateway {
     }
 
     /// A popular answer is fetched anew by chance before it expires, so that it does not expire for everybody at once.
-    fn nears_its_end(&self, record: &Record) -> bool {
-        lookup::early_refresh(record, self.live.clock.wall(), super::chance()) == Some(Duration::ZERO)
+    fn nears_its_end(&self, record: &Record, asked: &Asked) -> bool {
+        asked.cache.rules.early_refresh
+            && lookup::early_refresh(record, self.live.clock.wall(), super::chance()) == Some(Duration::ZERO)
     }
 
     /// Fetches anew in the background, unless somebody does already.
@@ -203,6 +207,8 @@ impl Gateway {
             to: asked.to,
             onward: asked.onward.clone(),
             asked: asked.fields.clone(),
+            // What was stored once is worth storing again.
+            seldom: asked.seldom && stale.is_none(),
             stale,
         };
         tokio::spawn(fill.run(writer));

@@ -114,12 +114,12 @@ pub struct Sent<'a> {
 pub fn answer(parts: Parts<'_>, request: &Request<'_>) -> Option<Answer> {
     let keep = keeps(request)? && !request.last;
     let (route, cache) = cached_route(parts.plan, request)?;
-    if !plain(request) || policy::request_use(request.method, request.fields) != RequestUse::LookUp {
+    let rules = &parts.plan.caches[cache].rules;
+    if !plain(request) || policy::request_use(request.method, request.fields, rules) != RequestUse::LookUp {
         return None;
     }
     let (arrived, at) = (parts.clock.mono(), parts.clock.wall());
     let client = parts.plan.server.trusted_proxies.client(request.peer, false, request.fields);
-    let rules = &parts.plan.caches[cache].rules;
     let key = Key::of(
         &KeyFacts {
             https: client.https,
@@ -168,7 +168,7 @@ fn cached_route(plan: &Plan, request: &Request<'_>) -> Option<(RouteId, CacheId)
     let id = plan.table.find(request.host, request.path, request.method)?;
     // Every setting of a route is named, so that a new one must say here whether a hit heeds it: content is never sent by a hit's client, and nothing is
     // sent on.
-    let Route { name: _, action, rewrite: _, max_body_size: _, content_key: _, store_when: _ } =
+    let Route { name: _, action, rewrite: _, max_body_size: _, content_key: _, store_when: _, priority: _ } =
         &plan.routes[id];
     match action {
         Action::Forward { upstream: _, cache: Some(cache) } => Some((id, *cache)),

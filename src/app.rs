@@ -156,6 +156,7 @@ fn live(plan: Plan) -> Result<Live, StartError> {
         redis,
         connector: Connector::new(None),
         ready: Arc::new(AtomicBool::new(false)),
+        short_way: AtomicBool::new(true),
     })
 }
 

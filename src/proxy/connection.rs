@@ -6,6 +6,7 @@
 //! that belong to the next request stay here.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -25,7 +26,9 @@ use super::dated::Dated;
 use super::journey::{Admitted, InFlight};
 use super::live::Live;
 use super::reply::{Failure, PAGE_TYPE};
+use super::short;
 use crate::base::fields::Pairs;
+use crate::fast_path::{self, Answer};
 use crate::guard::request::{self, Head, Limits, Refusal};
 use crate::observe::access::Line;
 use crate::observe::metrics::CacheResult;
@@ -81,6 +84,14 @@ impl Drop for Opened {
         self.0.count.fetch_sub(1, Ordering::AcqRel);
         self.0.changed.notify_waiters();
     }
+}
+
+/// What became of a complete head that the guard took.
+enum Admission {
+    /// It is a plain hit, and this is its answer.
+    Hit(Box<Answer>),
+    /// It goes on to pingora.
+    Onward(Admitted, Content),
 }
 
 /// What waiting for a request head came to.
@@ -150,8 +161,8 @@ impl Connections {
         }
     }
 
-    /// Judges a complete head.
-    fn admit(&self, head: &[u8], last: bool) -> Result<(Admitted, Content), Refusal> {
+    /// Judges a complete head; a plain hit is answered at once.
+    fn admit(&self, head: &[u8], peer: IpAddr, last: bool) -> Result<Admission, Refusal> {
         let mut lines = [const { std::mem::MaybeUninit::uninit() }; MOST_FIELDS];
         let mut parsed = httparse::Request::new(&mut []);
         match parsed.parse_with_uninit_headers(head, &mut lines) {
@@ -184,6 +195,23 @@ impl Connections {
                 max_body: 0,
             },
         )?;
+        let hit = short::answer(
+            &self.live,
+            &fast_path::Request {
+                method: &method,
+                http10: version == 0,
+                host: &accepted.host,
+                port: accepted.port,
+                path: &accepted.path,
+                query: accepted.query.as_deref(),
+                fields: &fields,
+                peer,
+                last,
+            },
+        );
+        if let Some(answer) = hit {
+            return Ok(Admission::Hit(Box::new(answer)));
+        }
         let admitted = Admitted {
             host: accepted.host.into_owned(),
             port: accepted.port,
@@ -192,7 +220,7 @@ impl Connections {
             last,
             listener: self.listener,
         };
-        Ok((admitted, Content::of(&fields)))
+        Ok(Admission::Onward(admitted, Content::of(&fields)))
     }
 
     /// Answers a request that never became one, writes its line and counts it.
@@ -275,6 +303,7 @@ impl ServerApp for Connections {
         let _open = self.open.enter();
         let mut shutdown = shutdown.clone();
         let mut held = BytesMut::new();
+        let peer = short::peer(&stream);
         for served in 0.. {
             let length = match self.next_head(&mut stream, &mut held, served == 0, &mut shutdown).await {
                 Next::Head(length) => length,
@@ -285,8 +314,15 @@ impl ServerApp for Connections {
                 }
             };
             let last = served + 1 >= self.limits().keepalive_requests || *shutdown.borrow();
-            let (admitted, content) = match self.admit(&held[..length], last) {
-                Ok(admitted) => admitted,
+            let (admitted, content) = match self.admit(&held[..length], peer, last) {
+                Ok(Admission::Hit(answer)) => {
+                    held.advance(length);
+                    if short::send(&self.live, self.limits().write_timeout, &mut stream, *answer).await {
+                        continue;
+                    }
+                    break;
+                }
+                Ok(Admission::Onward(admitted, content)) => (admitted, content),
                 Err(refusal) => {
                     self.refuse(&mut stream, Failure::Refused(refusal)).await;
                     break;

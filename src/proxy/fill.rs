@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use pingora::http::ResponseHeader;
 
 use super::exchange::{self, Answer, Destination, Failed};
 use super::live::{Cache, Live};
 use super::onward::Onward;
 use super::reply::Failure;
+use crate::cache::content::StoreWhen;
 use crate::cache::freshen::{self, Freshened};
 use crate::cache::key::Key;
 use crate::cache::lookup;
@@ -149,7 +150,8 @@ impl Fill {
 
     fn exchange<'a>(&'a self, answer: &'a Answer) -> Exchange<'a> {
         Exchange {
-            method: &self.onward.method,
+            // A question that is keyed by its content is stored as a GET of its answer would be.
+            method: &Method::GET,
             request: &self.asked,
             status: answer.head.status,
             response: &answer.head.headers,
@@ -209,6 +211,10 @@ impl Fill {
         let rules: &Rules = &self.cache.rules;
         let judged = policy::store(&self.exchange(answer), &self.key, rules);
         let judged = if self.seldom { judged.and(Err(Refuse::FewUses)) } else { judged };
+        let judged = judged.and_then(|record| match self.store_when().takes_status(answer.head.status) {
+            true => Ok(record),
+            false => Err(Refuse::Condition),
+        });
         self.cache.metrics.store(match &judged {
             Ok(_) => "allowed",
             Err(why) => refusal_word(*why),
@@ -264,6 +270,10 @@ impl Fill {
                 }
             }
         }
+        if kept.as_ref().is_some_and(|chunks| !self.content_is_to_store(chunks)) {
+            self.cache.metrics.store(refusal_word(Refuse::Condition));
+            kept = None;
+        }
         if let Some(chunks) = kept {
             let record = Arc::unwrap_or_clone(record);
             let entry = Arc::new(Entry { record, body: Body::from_chunks(compact(chunks, size)) });
@@ -271,6 +281,15 @@ impl Fill {
         }
         answer.release().await;
         writer.finish();
+    }
+
+    fn store_when(&self) -> &StoreWhen {
+        &self.live.route(self.to.route).store_when
+    }
+
+    fn content_is_to_store(&self, chunks: &[Bytes]) -> bool {
+        let when = self.store_when();
+        !when.asks_content() || when.takes_content(&chunks.concat())
     }
 
     async fn pass_on(self, mut answer: Answer, writer: Writer<Word>) {
@@ -358,6 +377,7 @@ pub fn refusal_word(why: Refuse) -> &'static str {
         Refuse::NoUse => "no-freshness",
         Refuse::Undelimited => "undelimited",
         Refuse::FewUses => "few-uses",
+        Refuse::Condition => "condition",
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! connection   read the head under a total deadline, admit it, hand it over
+//!              a plain hit in memory is answered there                -> fast_path, short
 //! enter        limits of this connection, who the client is, an id
 //! route        whose request is it?
 //! cache        stored? judged? fetched by somebody already?          -> serve, fill, deliver
@@ -42,8 +43,10 @@ pub mod live;
 pub mod onward;
 pub mod peer;
 pub mod probe;
+mod question;
 pub mod reply;
 mod serve;
+mod short;
 
 use self::exchange::Destination;
 use self::journey::{Admitted, Journey};
@@ -52,6 +55,7 @@ use self::onward::{Onward, version_word};
 use self::reply::{Failure, PAGE_TYPE};
 use crate::balance::retry::{self, Attempt, FailedAt, Verdict};
 use crate::base::dice::Dice;
+use crate::cache::content::is_question;
 use crate::cache::invalidate;
 use crate::cache::key::{Key, KeyFacts};
 use crate::forward;
@@ -124,8 +128,13 @@ impl Gateway {
                 Ok(Outcome::Answered)
             }
             Action::Forward { upstream, cache: Some(cache) } => {
-                let route = journey.route.unwrap_or_default();
-                self.serve_cached(session, journey, cache, Destination { route, upstream }).await
+                let to = Destination { route: journey.route.unwrap_or_default(), upstream };
+                match self.live.route(to.route).content_key.clone() {
+                    Some(rule) if is_question(&session.req_header().method) => {
+                        self.serve_question(session, journey, cache, to, &rule).await
+                    }
+                    _ => self.serve_cached(session, journey, cache, to).await,
+                }
             }
             Action::Forward { cache: None, .. } => Ok(Outcome::Pass),
         }
@@ -143,6 +152,7 @@ impl Gateway {
             port: journey.port,
             version: version_word(head.version),
             request_id: journey.request_id.clone(),
+            content: None,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, header};
 use pingora::proxy::Session;
 
 use super::deliver::{self, Told};
@@ -31,15 +31,13 @@ use crate::store::{Absent, Entry, Found};
 const LOOKS: usize = 3;
 
 /// A request as the cache sees it.
-struct Asked {
-    cache: Arc<Cache>,
-    key: Key,
-    fields: HeaderMap,
+pub(super) struct Asked {
+    pub(super) cache: Arc<Cache>,
+    pub(super) key: Key,
+    pub(super) fields: HeaderMap,
     directives: RequestDirectives,
     to: Destination,
-    onward: Onward,
-    /// It has been asked for too seldom to be stored.
-    seldom: bool,
+    pub(super) onward: Onward,
 }
 
 /// What following a fetch came to.
@@ -75,7 +73,7 @@ impl Gateway {
         Ok(Outcome::Answered)
     }
 
-    fn pass_by(&self, journey: &mut Journey, why: Bypass) {
+    pub(super) fn pass_by(&self, journey: &mut Journey, why: Bypass) {
         journey.cache = CacheResult::Bypass;
         let forward = if why == Bypass::Method { Forward::Method } else { Forward::Bypass };
         let outcome = CacheOutcome::Forwarded {
@@ -88,7 +86,13 @@ impl Gateway {
         journey.cache_status = Some(status::member(&self.live.plan.server.name, &outcome, None));
     }
 
-    fn asked(&self, session: &Session, journey: &Journey, cache: Arc<Cache>, to: Destination) -> Asked {
+    pub(super) fn asked(
+        &self,
+        session: &Session,
+        journey: &Journey,
+        cache: Arc<Cache>,
+        to: Destination,
+    ) -> Asked {
         // What Connection names never reaches the origin, so it must not choose among stored answers either.
         let mut fields = session.req_header().headers.clone();
         for name in forward::nominated(&fields) {
@@ -107,17 +111,21 @@ impl Gateway {
             },
             &cache.rules.key,
         );
+        if cache.rules.key.headers.contains(&header::AUTHORIZATION) {
+            keyed_by_token(&mut fields);
+        }
         let directives = directive::request(&fields);
-        let seldom = cache.uses.as_ref().is_some_and(|uses| uses.note(key.hash()) < cache.rules.min_uses);
-        Asked { cache, key, fields, directives, to, onward, seldom }
+        Asked { cache, key, fields, directives, to, onward }
     }
 
-    async fn answer(
+    pub(super) async fn answer(
         &self,
         session: &mut Session,
         journey: &mut Journey,
         asked: &Asked,
     ) -> pingora::Result<()> {
+        let uses = asked.cache.uses.as_ref().map(|uses| uses.note(asked.key.hash()));
+        let seldom = uses.is_some_and(|uses| uses < asked.cache.rules.min_uses);
         let mut slot = None;
         for _ in 0..LOOKS {
             let found = asked.cache.store.lookup(&asked.key, &asked.fields).await;
@@ -134,7 +142,8 @@ impl Gateway {
             let reader = self.join(asked, &found, slot.take());
             let (mut reader, leads) = match reader {
                 Joined::Lead(writer, reader) => {
-                    self.spawn(asked, found.entry.clone(), writer);
+                    // What was stored once is worth storing again.
+                    self.spawn(asked, found.entry.clone(), seldom && found.entry.is_none(), writer);
                     (reader, true)
                 }
                 Joined::Follow(reader) => (reader, false),
@@ -183,7 +192,7 @@ impl Gateway {
     /// Fetches anew in the background, unless somebody does already.
     fn refresh(&self, asked: &Asked, found: &Found, entry: &Arc<Entry>) {
         if let Joined::Lead(writer, _) = self.flight(asked, found.slot) {
-            self.spawn(asked, Some(entry.clone()), writer);
+            self.spawn(asked, Some(entry.clone()), false, writer);
         }
     }
 
@@ -199,7 +208,13 @@ impl Gateway {
         asked.cache.flights.join(slot, asked.cache.store.began(&asked.key).stamp())
     }
 
-    fn spawn(&self, asked: &Asked, stale: Option<Arc<Entry>>, writer: crate::store::flight::Writer<Word>) {
+    fn spawn(
+        &self,
+        asked: &Asked,
+        stale: Option<Arc<Entry>>,
+        seldom: bool,
+        writer: crate::store::flight::Writer<Word>,
+    ) {
         let fill = Fill {
             live: self.live.clone(),
             cache: asked.cache.clone(),
@@ -207,21 +222,20 @@ impl Gateway {
             to: asked.to,
             onward: asked.onward.clone(),
             asked: asked.fields.clone(),
-            // What was stored once is worth storing again.
-            seldom: asked.seldom && stale.is_none(),
+            seldom,
             stale,
         };
         tokio::spawn(fill.run(writer));
     }
 
-    async fn fetch_alone(
+    pub(super) async fn fetch_alone(
         &self,
         session: &mut Session,
         journey: &mut Journey,
         asked: &Asked,
     ) -> pingora::Result<()> {
         let (writer, mut reader) = asked.cache.flights.alone();
-        self.spawn(asked, None, writer);
+        self.spawn(asked, None, false, writer);
         let fetched = Fetched { why: Forward::UriMiss, leads: true, trouble: None };
         self.follow(session, journey, asked, &mut reader, &fetched).await?;
         Ok(())
@@ -392,6 +406,11 @@ impl Gateway {
             via: self.live.plan.server.name.clone(),
         }
     }
+}
+
+/// Where the token is part of the key, a stored answer is its user's own: what RFC 9111 §3.5 keeps from being shared is not shared.
+pub(super) fn keyed_by_token(fields: &mut HeaderMap) {
+    fields.remove(header::AUTHORIZATION);
 }
 
 /// Why a request follows a fetch, and in what part.

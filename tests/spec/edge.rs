@@ -73,6 +73,11 @@ impl Edge {
         self.running.live.clock.wall()
     }
 
+    /// Plain hits go the way of all other requests.
+    pub fn send_hits_the_long_way(&self) {
+        self.running.live.short_way.store(false, std::sync::atomic::Ordering::Relaxed);
+    }
+
     /// The operator's listener.
     pub fn admin(&self) -> Client {
         Client::new(self.running.admin.expect("the operator's listener is on"))

@@ -15,7 +15,11 @@ mod route;
 
 mod cache;
 
+mod fast_path;
+
 mod coalesce;
+
+mod question;
 
 mod conformance;
 

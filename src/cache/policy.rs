@@ -82,10 +82,10 @@ pub enum Refuse {
     NoUse,
     /// Its end cannot be told from its truncation.
     Undelimited,
-    /// It has not been asked for often enough, by the operator's choice.
-    FewUses,
     /// It is not what the operator's `store_when` asks for.
     Condition,
+    /// It has not been asked for often enough, by the operator's choice.
+    FewUses,
 }
 
 /// Where a lifetime comes from.
@@ -415,7 +415,7 @@ pub(super) fn date_of(fields: &dyn Fields, name: &str) -> Option<WallTime> {
 }
 
 /// Whether a request has a field or a cookie by which the operator lets it pass the cache by.
-pub fn passes_by(fields: &dyn Fields, bypass: &BypassRules) -> bool {
+fn passes_by(fields: &dyn Fields, bypass: &BypassRules) -> bool {
     let has_cookie = |name: &String| {
         let mut found = false;
         key::each_cookie(fields, name, |_| found = true);

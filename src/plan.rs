@@ -12,6 +12,7 @@ use crate::balance::Method as Balance;
 use crate::base::name::{CacheName, ListenerName, RouteName, UpstreamName};
 use crate::base::unit::ByteSize;
 use crate::cache::Rules as CacheRules;
+use crate::cache::content::{ContentKey, StoreWhen};
 use crate::forward::HostRule;
 use crate::guard::client::TrustedProxies;
 use crate::route::{Rewrite, Table};
@@ -250,6 +251,10 @@ pub struct Route {
     pub rewrite: Rewrite,
     /// The largest request body; `None`: the listener's.
     pub max_body_size: Option<ByteSize>,
+    /// What of a request's content tells two answers apart; `None`: only GET and HEAD are cached.
+    pub content_key: Option<Arc<ContentKey>>,
+    /// What an answer must be like to be stored, beside what its fields say.
+    pub store_when: Arc<StoreWhen>,
 }
 
 /// Who answers a matched request.

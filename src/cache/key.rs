@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use http::HeaderName;
 use smallvec::SmallVec;
 
 use super::directive::trim;
@@ -44,6 +45,10 @@ mod part {
     pub const QUERY: u8 = b'?';
     pub const HEADER: u8 = b'f';
     pub const COOKIE: u8 = b'c';
+    /// Present only when the content counts.
+    pub const METHOD: u8 = b'm';
+    /// The BLAKE3 hash of what counts of the content.
+    pub const CONTENT: u8 = b'b';
     /// A value of the header or cookie before it; none when it is absent, which differs from empty.
     pub const VALUE: u8 = b'=';
     /// Begins the text that names a variant, so that none is ever that of a key.
@@ -64,16 +69,28 @@ impl Key {
         if let Some(query) = facts.query.and_then(|query| counted_query(query, rules)) {
             text.push(part::QUERY, query.as_bytes());
         }
-        for name in &rules.headers {
-            text.push(part::HEADER, name.as_str().as_bytes());
-            if let Some(value) = facts.fields.joined(name.as_str()) {
-                text.push(part::VALUE, &value);
-            }
-        }
+        push_headers(&mut text, &rules.headers, facts.fields);
         for name in &rules.cookies {
             text.push(part::COOKIE, name.as_bytes());
             each_cookie(facts.fields, name, |value| text.push(part::VALUE, value));
         }
+        let hash = first_half(blake3::hash(&text.0));
+        Self { text: text.0.as_slice().into(), hash }
+    }
+
+    /// The key of a request whose method and content count, too: `content` is what counts of it
+    /// ([`super::content::ContentKey::canonical`]), `headers` are the fields that count beside those of the cache.
+    pub fn with_content(
+        &self,
+        method: &str,
+        content: &[u8],
+        headers: &[HeaderName],
+        fields: &dyn Fields,
+    ) -> Self {
+        let mut text = Text(SmallVec::from_slice(&self.text));
+        text.push(part::METHOD, method.as_bytes());
+        push_headers(&mut text, headers, fields);
+        text.push(part::CONTENT, blake3::hash(content).as_bytes());
         let hash = first_half(blake3::hash(&text.0));
         Self { text: text.0.as_slice().into(), hash }
     }
@@ -107,6 +124,16 @@ impl Key {
     }
 }
 
+/// An absent field differs from an empty one.
+fn push_headers(text: &mut Text, names: &[HeaderName], fields: &dyn Fields) {
+    for name in names {
+        text.push(part::HEADER, name.as_str().as_bytes());
+        if let Some(value) = fields.joined(name.as_str()) {
+            text.push(part::VALUE, &value);
+        }
+    }
+}
+
 impl std::fmt::Debug for Key {
     /// Readable: `https example.com:443 /path ?query header x-tenant=a`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -116,6 +143,7 @@ impl std::fmt::Debug for Key {
             if kind == part::PATH && port_due {
                 write!(f, ":{own_port}")?;
             }
+            let raw = value;
             let value = String::from_utf8_lossy(value);
             match kind {
                 part::SCHEME => {
@@ -131,6 +159,11 @@ impl std::fmt::Debug for Key {
                 part::QUERY => write!(f, " ?{value}")?,
                 part::HEADER => write!(f, " header {value}")?,
                 part::COOKIE => write!(f, " cookie {value}")?,
+                part::METHOD => write!(f, " {value}")?,
+                part::CONTENT => {
+                    write!(f, " content ")?;
+                    raw.iter().take(8).try_for_each(|byte| write!(f, "{byte:02x}"))?;
+                }
                 _ => write!(f, "={value}")?,
             }
         }

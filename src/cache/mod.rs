@@ -13,6 +13,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 pub mod conditional;
+pub mod content;
 pub mod date;
 pub mod directive;
 pub mod freshen;

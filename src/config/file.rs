@@ -9,9 +9,9 @@ use serde_json::{Value as Json, json};
 use toml::de::DeValue;
 
 use super::kind::{
-    Address, AdminAddress, AnySize, AnyTime, ByStatus, CheckType, CookieName, Count, HostName, HostPort,
-    Label, Level, List, Named, Network, OneOrMany, OrOff, Path, Prefix, Pseudonym, RedisUrl, Size, Statuses,
-    Text, Threads, Timeout,
+    Address, AdminAddress, AnySize, AnyTime, BodyForm, ByStatus, CheckType, CookieName, Count, HostName,
+    HostPort, JsonPointer, Label, Level, List, Named, Network, OneOrMany, OrOff, Path, Prefix, Pseudonym,
+    RedisUrl, Size, Statuses, Text, Threads, Timeout,
 };
 use super::read::{Node, Reader, Set, State};
 use super::reference::section_schema;
@@ -195,8 +195,9 @@ table! {
         max_object: Size<1, { u64::MAX }> = "8MiB", or "1MiB";
         /// For this long past freshness, serve the old answer at once and fetch a new one meanwhile, unless the origin says otherwise.
         stale_while_revalidate: AnyTime = "0s", or "10m";
-        /// For this long past freshness, serve the old answer when the instances fail, unless the origin says otherwise.
-        stale_if_error: AnyTime = "0s", or "1d";
+        /// For this long past freshness, serve the old answer when the instances fail (unreachable, too late, 500, 502, 503 or 504), unless
+        /// the origin says otherwise. What was never fresh is never served so.
+        stale_if_error: AnyTime = "10m", or "1d";
         /// For this long past freshness, keep an answer that can be validated instead of fetched.
         keep: AnyTime = "1h", or "10m";
         /// What Set-Cookie in an answer means: "refuse" (not stored), "strip" (stored without), "store" (stored with, and so sent to others).
@@ -235,8 +236,8 @@ table! {
         r#match: MatchTable = {}, or { path = "/query" };
         /// The upstream that answers.
         upstream: Text = absent, or "api";
-        /// The cache before it.
-        cache: Text = absent, or "api";
+        /// The cache before it: its name, or { use = NAME } with what is particular to this route.
+        cache: CacheUse = absent, or "api";
         /// A prefix to remove from the path: with "/api", /api/users is sent on as /users.
         strip_prefix: Path = absent, or "/api";
         /// A prefix to replace in the path.
@@ -245,6 +246,52 @@ table! {
         max_body_size: AnySize = absent, or "100MiB";
         /// An answer that the gateway gives itself, in place of an upstream.
         respond: RespondTable = absent, or { status = 404 };
+    }
+}
+
+table! {
+    /// The cache of a route, with what is particular to it.
+    CacheUseTable {
+        /// The name of the cache.
+        r#use: Text = required, or "api";
+        /// What of a request's content tells two answers apart: makes POST and QUERY requests of this route cacheable.
+        key: ContentKeyTable = absent, or { body = "json" };
+        /// What an answer must be like to be stored, beside what its fields say.
+        store_when: StoreWhenTable = {}, or { absent = ["error"] };
+    }
+}
+
+table! {
+    /// What of a request's content tells two answers apart.
+    ContentKeyTable {
+        /// "raw": its bytes; "json": its meaning as JSON, so that spacing and the order of members do not count.
+        body: BodyForm = required, or "json";
+        /// Members of JSON that do not count: names, or pointers like "/client/version".
+        ignore: List<JsonPointer> = [], or ["request_id"];
+        /// The only members of JSON that count. Empty: all.
+        only: List<JsonPointer> = [], or ["question"];
+        /// Members of JSON in whose text case and spacing do not count.
+        fold: List<JsonPointer> = [], or ["question"];
+        /// Request fields that count, beside those of the cache.
+        headers: List<HeaderName> = [], or ["X-Tenant"];
+        /// Requests with larger content pass the cache by.
+        max_body: Size<1, { 64 * 1024 * 1024 }> = "256KiB", or "64KiB";
+    }
+}
+
+table! {
+    /// What an answer must be like to be stored, beside what its fields say.
+    StoreWhenTable {
+        /// Its status, one or several. Empty: any that may be stored.
+        status: OneOrMany<Statuses<200, 599>> = [], or [200, "300-308"];
+        /// Members of JSON that must be there.
+        present: List<JsonPointer> = [], or ["answer"];
+        /// Members of JSON that must not be there, or be null or false.
+        absent: List<JsonPointer> = [], or ["error"];
+        /// Its least length.
+        min_size: AnySize = "0B", or "16B";
+        /// What its content must end with, white space aside: the marker of a whole stream.
+        ends_with: Text = absent, or "data: [DONE]";
     }
 }
 
@@ -277,6 +324,43 @@ table! {
         status: Count<200, 599> = 200, or 404;
         /// Its content, sent as plain text.
         body: Text = "", or "Nothing here.";
+    }
+}
+
+/// The cache of a route: its name alone, or a table.
+#[derive(Debug, Clone)]
+pub struct CacheUse(pub CacheUseTable);
+
+impl Setting for CacheUse {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        match node.value {
+            DeValue::String(_) => {
+                let name = Text::read(node, reader)?;
+                let spot = node.spot.clone();
+                Some(Self(CacheUseTable {
+                    key: Set { state: State::Absent, spot: spot.clone(), written: false },
+                    store_when: Set::unwritten("store_when", Fallback::Value("{}"), &spot, reader),
+                    r#use: Set { state: State::Is(name), spot, written: true },
+                }))
+            }
+            DeValue::Table(_) => CacheUseTable::read(node, reader).map(Self),
+            _ => {
+                reader.mismatch(
+                    node,
+                    "the name of a cache",
+                    "\"api\" or { use = \"api\", key = { body = \"json\" } }",
+                );
+                None
+            }
+        }
+    }
+
+    fn schema() -> Json {
+        json!({ "anyOf": [Text::schema(), section_schema(&CacheUseTable::section())] })
+    }
+
+    fn shape() -> Shape {
+        CacheUseTable::shape()
     }
 }
 

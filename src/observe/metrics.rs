@@ -624,7 +624,14 @@ pub(super) mod tests {
     }
 
     fn route(name: &str, action: Action) -> plan::Route {
-        plan::Route { name: RouteName::from(name), action, rewrite: Default::default(), max_body_size: None }
+        plan::Route {
+            name: RouteName::from(name),
+            action,
+            rewrite: Default::default(),
+            max_body_size: None,
+            content_key: None,
+            store_when: Default::default(),
+        }
     }
 
     /// Routes `cached` and `plain` to upstream `api` of two instances, and `fixed`, which answers 418; a cache `pages` of 1 MiB; a Redis.

@@ -5,6 +5,7 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
+use super::dated;
 use super::fill::{Word, content_length};
 use crate::cache::conditional;
 use crate::cache::range::{self, Part, Selection};
@@ -56,6 +57,7 @@ pub async fn entry(session: &mut Session, entry: &Entry, age: u64, told: &Told) 
     let whole = matches!(content, Content::Whole) || session.req_header().method == Method::HEAD;
     let length = head::stated_length(head.status, record.status, entry.body.len()).filter(|_| whole);
     tell(&mut head, told, Some(age), length)?;
+    dated::keep(session, &head);
     let content = if session.req_header().method == Method::HEAD { Content::None } else { content };
     send_stored(session, head, &entry.body, content).await
 }
@@ -75,6 +77,7 @@ pub async fn coming(
     let length = content_length(fields);
     let (mut head, content) = select(session, status, fields, length, length.unwrap_or(0), false)?;
     tell(&mut head, told, age, None)?;
+    dated::keep(session, &head);
     if session.req_header().method == Method::HEAD || matches!(content, Content::None) {
         return session.write_response_header(Box::new(head), true).await;
     }
@@ -97,7 +100,9 @@ fn select(
     at_hand: bool,
 ) -> Result<(ResponseHeader, Content)> {
     let request = session.req_header();
-    if conditional::not_modified(&request.headers, status, fields) {
+    // Conditions of other methods are not about what is stored (RFC 9110 §13.1.2).
+    let reads = matches!(request.method, Method::GET | Method::HEAD);
+    if reads && conditional::not_modified(&request.headers, status, fields) {
         return Ok((assemble(StatusCode::NOT_MODIFIED, &conditional::fields_of_304(fields))?, Content::None));
     }
     let selection = match length {

@@ -56,7 +56,7 @@ pub struct Destination {
     pub upstream: UpstreamId,
 }
 
-/// Sends a request without content and reads the head of its answer. Interim answers are given to `interim` as they come.
+/// Sends a request, with its content if that was read into the key, and reads the head of its answer. Interim answers are given to `interim` as they come.
 ///
 /// # Errors
 /// When no instance answered; the last failure counts.
@@ -115,7 +115,9 @@ async fn attempt(
     session.set_read_timeout(Some(plan.timeouts.read));
     session.set_write_timeout(Some(plan.timeouts.write));
     let sent = live.clock.wall();
-    let head = head_of_answer(&mut session, head, interim).await.map_err(|e| classify(&e, reused))?;
+    let head = head_of_answer(&mut session, head, onward.content.clone(), interim)
+        .await
+        .map_err(|e| classify(&e, reused))?;
     let received = live.clock.wall();
     upstream.metrics.answered(picked.index, head.status.as_u16(), live.clock.mono().since(begun));
     Ok(Answer {
@@ -154,9 +156,13 @@ pub fn connect_failure(error: &Error) -> Failure {
 async fn head_of_answer(
     session: &mut HttpSession,
     head: pingora::http::RequestHeader,
+    content: Option<Bytes>,
     interim: &mut impl FnMut(&ResponseHeader),
 ) -> pingora::Result<Box<ResponseHeader>> {
     session.write_request_header(Box::new(head)).await?;
+    if let Some(content) = content {
+        session.write_request_body(content, true).await?;
+    }
     session.finish_request_body().await?;
     loop {
         session.read_response_header().await?;

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use pingora::http::ResponseHeader;
 
 use super::exchange::{self, Answer, Destination, Failed};
 use super::live::{Cache, Live};
 use super::onward::Onward;
 use super::reply::Failure;
+use crate::cache::content::StoreWhen;
 use crate::cache::freshen::{self, Freshened};
 use crate::cache::key::Key;
 use crate::cache::lookup;
@@ -147,7 +148,8 @@ impl Fill {
 
     fn exchange<'a>(&'a self, answer: &'a Answer) -> Exchange<'a> {
         Exchange {
-            method: &self.onward.method,
+            // A question that is keyed by its content is stored as a GET of its answer would be.
+            method: &Method::GET,
             request: &self.asked,
             status: answer.head.status,
             response: &answer.head.headers,
@@ -185,7 +187,7 @@ impl Fill {
 
     async fn answered(self, answer: Answer, began: Began, mut writer: Writer<Word>) {
         let status = answer.head.status.as_u16();
-        if matches!(status, 500 | 502 | 503 | 504)
+        if lookup::is_failure(answer.head.status)
             && let Some(entry) = self.stand_in()
         {
             let source = source(&answer);
@@ -206,6 +208,10 @@ impl Fill {
     fn judge(&self, answer: &Answer) -> Result<Record, Refuse> {
         let rules: &Rules = &self.cache.rules;
         let judged = policy::store(&self.exchange(answer), &self.key, rules);
+        let judged = judged.and_then(|record| match self.store_when().takes_status(answer.head.status) {
+            true => Ok(record),
+            false => Err(Refuse::Condition),
+        });
         self.cache.metrics.store(match &judged {
             Ok(_) => "allowed",
             Err(why) => refusal_word(*why),
@@ -261,6 +267,10 @@ impl Fill {
                 }
             }
         }
+        if kept.as_ref().is_some_and(|chunks| !self.content_is_to_store(chunks)) {
+            self.cache.metrics.store(refusal_word(Refuse::Condition));
+            kept = None;
+        }
         if let Some(chunks) = kept {
             let record = Arc::unwrap_or_clone(record);
             let entry = Arc::new(Entry { record, body: Body::from_chunks(compact(chunks, size)) });
@@ -268,6 +278,15 @@ impl Fill {
         }
         answer.release().await;
         writer.finish();
+    }
+
+    fn store_when(&self) -> &StoreWhen {
+        &self.live.route(self.to.route).store_when
+    }
+
+    fn content_is_to_store(&self, chunks: &[Bytes]) -> bool {
+        let when = self.store_when();
+        !when.asks_content() || when.takes_content(&chunks.concat())
     }
 
     async fn pass_on(self, mut answer: Answer, writer: Writer<Word>) {
@@ -354,6 +373,7 @@ pub fn refusal_word(why: Refuse) -> &'static str {
         Refuse::VaryAny => "vary-any",
         Refuse::NoUse => "no-freshness",
         Refuse::Undelimited => "undelimited",
+        Refuse::Condition => "condition",
     }
 }
 

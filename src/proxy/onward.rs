@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 use pingora::http::RequestHeader;
 
@@ -32,6 +33,8 @@ pub struct Onward {
     pub request_id: String,
     /// It asks for a WebSocket.
     pub websocket: bool,
+    /// Its content, when it was read into the key.
+    pub content: Option<Bytes>,
 }
 
 impl Onward {
@@ -57,6 +60,9 @@ impl Onward {
             RequestHeader::build_no_case(self.method.clone(), target.as_bytes(), Some(fields.len()))?;
         for (name, value) in &fields {
             head.append_header(name.clone(), value.clone())?;
+        }
+        if let Some(content) = &self.content {
+            head.insert_header(http::header::CONTENT_LENGTH, content.len())?;
         }
         Ok(head)
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, header};
 use pingora::proxy::Session;
 
 use super::deliver::{self, Told};
@@ -31,13 +31,13 @@ use crate::store::{Absent, Entry, Found};
 const LOOKS: usize = 3;
 
 /// A request as the cache sees it.
-struct Asked {
-    cache: Arc<Cache>,
-    key: Key,
-    fields: HeaderMap,
+pub(super) struct Asked {
+    pub(super) cache: Arc<Cache>,
+    pub(super) key: Key,
+    pub(super) fields: HeaderMap,
     directives: RequestDirectives,
     to: Destination,
-    onward: Onward,
+    pub(super) onward: Onward,
 }
 
 /// What following a fetch came to.
@@ -73,7 +73,7 @@ impl Gateway {
         Ok(Outcome::Answered)
     }
 
-    fn pass_by(&self, journey: &mut Journey, why: Bypass) {
+    pub(super) fn pass_by(&self, journey: &mut Journey, why: Bypass) {
         journey.cache = CacheResult::Bypass;
         let forward = if why == Bypass::Method { Forward::Method } else { Forward::Bypass };
         let outcome = CacheOutcome::Forwarded {
@@ -86,7 +86,13 @@ impl Gateway {
         journey.cache_status = Some(status::member(&self.live.plan.server.name, &outcome, None));
     }
 
-    fn asked(&self, session: &Session, journey: &Journey, cache: Arc<Cache>, to: Destination) -> Asked {
+    pub(super) fn asked(
+        &self,
+        session: &Session,
+        journey: &Journey,
+        cache: Arc<Cache>,
+        to: Destination,
+    ) -> Asked {
         // What Connection names never reaches the origin, so it must not choose among stored answers either.
         let mut fields = session.req_header().headers.clone();
         for name in forward::nominated(&fields) {
@@ -105,11 +111,14 @@ impl Gateway {
             },
             &cache.rules.key,
         );
+        if cache.rules.key.headers.contains(&header::AUTHORIZATION) {
+            keyed_by_token(&mut fields);
+        }
         let directives = directive::request(&fields);
         Asked { cache, key, fields, directives, to, onward }
     }
 
-    async fn answer(
+    pub(super) async fn answer(
         &self,
         session: &mut Session,
         journey: &mut Journey,
@@ -208,7 +217,7 @@ impl Gateway {
         tokio::spawn(fill.run(writer));
     }
 
-    async fn fetch_alone(
+    pub(super) async fn fetch_alone(
         &self,
         session: &mut Session,
         journey: &mut Journey,
@@ -386,6 +395,11 @@ impl Gateway {
             via: self.live.plan.server.name.clone(),
         }
     }
+}
+
+/// Where the token is part of the key, a stored answer is its user's own: what RFC 9111 §3.5 keeps from being shared is not shared.
+pub(super) fn keyed_by_token(fields: &mut HeaderMap) {
+    fields.remove(header::AUTHORIZATION);
 }
 
 /// Why a request follows a fetch, and in what part.

@@ -72,6 +72,7 @@ fn base_for(path: &[String], name: &str) -> Table {
     let mut base: Table = toml::from_str(BASE).unwrap();
     let other: Table = toml::from_str("servers = [\"127.0.0.1:8010\"]").unwrap();
     base["upstreams"].as_table_mut().unwrap().insert("other".into(), other.into());
+    base["caches"].as_table_mut().unwrap().insert("second".into(), Table::new().into());
     let route = base["routes"][0].as_table_mut().unwrap();
     match path.join(".").as_str() {
         "routes.respond" => {
@@ -85,6 +86,15 @@ fn base_for(path: &[String], name: &str) -> Table {
         "upstreams.servers" => {
             let servers: Table = toml::from_str("servers = [{ addr = \"y:1\" }, \"x:1\"]").unwrap();
             base["upstreams"]["api"]["servers"] = servers["servers"].clone();
+        }
+        "routes.cache" | "routes.cache.key" | "routes.cache.store_when" => {
+            let body = if name == "body" { "raw" } else { "json" };
+            let text = match path.len() {
+                2 => "use = \"second\"".to_owned(),
+                _ => format!("use = \"second\"\nkey = {{ body = \"{body}\" }}\nstore_when = {{}}"),
+            };
+            let cache: Table = toml::from_str(&text).unwrap();
+            route.insert("cache".into(), cache.into());
         }
         // Without an address, the other settings of Redis mean nothing yet.
         "redis" if name != "url" => {

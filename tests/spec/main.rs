@@ -19,6 +19,10 @@ mod fast_path;
 
 mod coalesce;
 
+mod question;
+
+mod conformance;
+
 mod redis;
 
 mod balance;

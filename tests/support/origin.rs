@@ -1,6 +1,6 @@
 //! An HTTP/1.1 origin that does exactly what the test says and remembers exactly what reached it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -259,6 +259,8 @@ pub struct Origin {
 struct Shared {
     address: Mutex<Option<SocketAddr>>,
     scripts: Mutex<HashMap<String, Script>>,
+    /// The targets whose scripts want the content.
+    whole: Mutex<HashSet<String>>,
     seen: watch::Sender<Vec<Request>>,
     violations: Mutex<Vec<String>>,
     connections: AtomicUsize,
@@ -282,6 +284,7 @@ impl Origin {
         let shared = Shared {
             address: Mutex::new(None),
             scripts: Mutex::default(),
+            whole: Mutex::default(),
             seen: watch::Sender::new(Vec::new()),
             violations: Mutex::default(),
             connections: AtomicUsize::new(0),
@@ -306,6 +309,17 @@ impl Origin {
     ) -> Self {
         self.set_script(target, script);
         self
+    }
+
+    /// Like [`Origin::on_request`], with the request's content at hand: the script is asked once all of it came. The target has neither
+    /// query nor `*`.
+    pub fn on_question(
+        self,
+        target: &str,
+        script: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        self.shared.whole.lock().unwrap().insert(target.into());
+        self.on_request(target, script)
     }
 
     /// Like [`Origin::on`], with one reply after the other; the last one stays.
@@ -483,8 +497,13 @@ impl Connection {
             Err(broken) => return self.refuse(&broken).await,
         };
         let index = self.record(&request);
+        // A script that answers by the content is asked once that is there; the others may answer early.
+        let whole = self.shared.whole.lock().unwrap().contains(request.path());
+        if whole && let Some(next) = self.read_content(&mut request, length, index).await {
+            return next;
+        }
         let reply = self.script(&request);
-        if !reply.early {
+        if !reply.early && !whole {
             if request.header("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue")) {
                 let _ = self.reader.source().write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await;
             }

@@ -1,13 +1,15 @@
 //! Routes: what they match, who answers, and whether any request can reach them.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use http::StatusCode;
 
 use super::{CACHES, UPSTREAMS, resolve};
 use crate::base::name::RouteName;
-use crate::config::file::{File, MatchTable, RouteTable};
-use crate::config::kind::{List, Text};
+use crate::cache::content::{ContentKey, Form, Pointer, StoreWhen};
+use crate::config::file::{CacheUseTable, ContentKeyTable, File, MatchTable, RouteTable};
+use crate::config::kind::{BodyForm, JsonPointer, List, Text};
 use crate::config::problem::{Problem, Spot};
 use crate::config::read::{Reader, Set};
 use crate::plan::{Action, Route};
@@ -150,11 +152,60 @@ fn route(
 ) -> Option<Route> {
     let action = action(file, table, spot, reader);
     let rewrite = rewrite(table, reader);
+    let cache = table.cache.optional().map(|cache| cache.map(|cache| &cache.0));
+    let content_key = cache.and_then(|cache| content_key(cache, reader));
     Some(Route {
         name,
         action: action?,
         rewrite: rewrite?,
         max_body_size: table.max_body_size.optional()?.map(|size| size.0),
+        content_key: content_key?,
+        store_when: Arc::new(store_when(cache?)?),
+    })
+}
+
+/// `Some(None)`: no content is asked for.
+fn content_key(cache: Option<&CacheUseTable>, reader: &mut Reader<'_>) -> Option<Option<Arc<ContentKey>>> {
+    let Some(table) = cache.map_or(Some(None), |cache| cache.key.optional())? else { return Some(None) };
+    let (ignore, only, fold) = (pointers(&table.ignore)?, pointers(&table.only)?, pointers(&table.fold)?);
+    let form = match table.body.value()? {
+        BodyForm::Json => Form::Json { ignore, only, fold },
+        BodyForm::Raw => {
+            members_of_raw_content(table, reader)?;
+            Form::Raw
+        }
+    };
+    let headers = table.headers.value()?.all()?.cloned().collect();
+    Some(Some(Arc::new(ContentKey { form, most: table.max_body.value()?.0.0, headers })))
+}
+
+/// Bytes have no members: what is said about them would be ignored.
+fn members_of_raw_content(table: &ContentKeyTable, reader: &mut Reader<'_>) -> Option<()> {
+    let written = [("ignore", &table.ignore), ("only", &table.only), ("fold", &table.fold)];
+    let mut right = Some(());
+    for (name, set) in written.into_iter().filter(|(_, set)| set.written) {
+        reader.report(
+            Problem::of(&set.spot, "content that counts by its bytes has no members")
+                .help(format!("write body = \"json\", or remove `{name}`")),
+        );
+        right = None;
+    }
+    right
+}
+
+fn pointers(set: &Set<List<JsonPointer>>) -> Option<Vec<Pointer>> {
+    Some(set.value()?.all()?.map(|pointer| pointer.0.clone()).collect())
+}
+
+fn store_when(cache: Option<&CacheUseTable>) -> Option<StoreWhen> {
+    let Some(cache) = cache else { return Some(StoreWhen::default()) };
+    let table = cache.store_when.value()?;
+    Some(StoreWhen {
+        status: table.status.value()?.0.all()?.map(|statuses| (statuses.0, statuses.1)).collect(),
+        present: pointers(&table.present)?,
+        absent: pointers(&table.absent)?,
+        least: table.min_size.value()?.0.0,
+        ends_with: table.ends_with.optional()?.map(|text| text.0.clone()),
     })
 }
 
@@ -192,18 +243,32 @@ fn action(file: &File, table: &RouteTable, spot: &Spot, reader: &mut Reader<'_>)
 
 /// `Some(None)`: no cache was asked for.
 fn cache(file: &File, table: &RouteTable, reader: &mut Reader<'_>) -> Option<Option<usize>> {
-    let Some(name) = table.cache.optional()? else { return Some(None) };
+    let Some(cache) = table.cache.optional()? else { return Some(None) };
     let caches = file.caches.value()?;
-    let position = resolve(&name.0, &table.cache.spot, caches, &CACHES, reader);
+    let name = &cache.0.r#use;
+    let position = resolve(&name.value()?.0, &name.spot, caches, &CACHES, reader);
     let methods = table.r#match.value().and_then(|m| m.method.value());
-    let cacheable = |method: &Text| ["GET", "HEAD"].iter().any(|known| method.0.eq_ignore_ascii_case(known));
+    let known: &[&str] =
+        if cache.0.key.is_absent() { &["GET", "HEAD"] } else { &["GET", "HEAD", "POST", "QUERY"] };
+    let cacheable = |method: &Text| known.iter().any(|known| method.0.eq_ignore_ascii_case(known));
+    let questions =
+        |method: &Text| ["POST", "QUERY"].iter().any(|known| method.0.eq_ignore_ascii_case(known));
     if methods.is_some_and(|m| {
         m.0.complete && !m.0.items.is_empty() && !m.0.items.iter().any(|(_, m)| cacheable(m))
     }) {
-        reader.report(
-            Problem::of(&table.cache.spot, "this route never takes a GET, and no other answer is cached")
-                .help("remove `cache`, or add GET to the methods"),
-        );
+        let asks = methods.is_some_and(|m| m.0.items.iter().any(|(_, m)| questions(m)));
+        reader.report(match asks {
+            true => Problem::of(
+                &table.cache.spot,
+                "this route takes no GET; a POST or QUERY is cached only with its content in the key, \
+                 else every question would get the first one's answer",
+            )
+            .help("write cache = { use = \"NAME\", key = { body = \"json\" } }, or remove `cache`"),
+            false => {
+                Problem::of(&table.cache.spot, "this route never takes a GET, and no other answer is cached")
+                    .help("remove `cache`, or add GET to the methods")
+            }
+        });
         return None;
     }
     position.map(Some)

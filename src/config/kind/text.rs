@@ -4,6 +4,7 @@ use http::HeaderName;
 use serde_json::{Value as Json, json};
 
 use super::is_name_byte;
+use crate::cache::content::Pointer;
 use crate::config::setting::FromText;
 
 /// A name that may stand in `Via` and `Cache-Status`.
@@ -100,6 +101,22 @@ impl FromText for CookieName {
     /// A field name is a token, too.
     fn from_text(text: &str) -> Result<Self, Option<String>> {
         HeaderName::try_from(text).map(|_| Self(text.to_owned())).map_err(|_| None)
+    }
+}
+
+/// A place in JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JsonPointer(pub Pointer);
+
+impl FromText for JsonPointer {
+    fn what() -> String {
+        "the name of a member of JSON, or a pointer to one".to_owned()
+    }
+
+    const EXAMPLE: &'static str = "/client/version";
+
+    fn from_text(text: &str) -> Result<Self, Option<String>> {
+        Pointer::parse(text).map(Self).ok_or(None)
     }
 }
 

@@ -59,6 +59,20 @@ words! { CheckType, "a type of health check",
     "tcp" => Self::Tcp,
 }
 
+/// How a request's content enters its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyForm {
+    /// By its bytes.
+    Raw,
+    /// By its meaning as JSON.
+    Json,
+}
+
+words! { BodyForm, "a way to read content into a key",
+    "raw" => Self::Raw,
+    "json" => Self::Json,
+}
+
 /// Which messages are logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Level(pub String);

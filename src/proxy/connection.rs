@@ -27,7 +27,7 @@ use super::dated::Dated;
 use super::journey::{Admitted, InFlight};
 use super::live::Live;
 use super::reply::{Failure, PAGE_TYPE};
-use super::short;
+use super::short::{self, in_time};
 use crate::base::fields::Pairs;
 use crate::fast_path::{self, Answer};
 use crate::guard::request::{self, Head, Limits, Refusal};
@@ -133,17 +133,15 @@ impl Connections {
             held.reserve(READ);
             let read = tokio::select! {
                 biased;
-                read = tokio::time::timeout(patience, stream.read_buf(held)) => read,
+                read = in_time(patience, stream.read_buf(held)) => read,
                 () = stopped(shutdown) => return Next::Gone,
             };
-            if !matches!(read, Ok(Ok(n)) if n > 0) {
+            if !matches!(read, Some(Ok(n)) if n > 0) {
                 return Next::Gone;
             }
         }
-        match tokio::time::timeout(limits.header_timeout, self.rest_of_head(stream, held)).await {
-            Ok(next) => next,
-            Err(_) => Next::Refused(Failure::ClientTimeout),
-        }
+        let next = in_time(limits.header_timeout, self.rest_of_head(stream, held)).await;
+        next.unwrap_or(Next::Refused(Failure::ClientTimeout))
     }
 
     async fn rest_of_head(&self, stream: &mut Stream, held: &mut BytesMut) -> Next {

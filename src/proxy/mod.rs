@@ -610,7 +610,12 @@ thread_local! {
 
 /// 96 random bits, enough that no two requests of a fleet share one.
 fn new_request_id() -> String {
-    DICE.with_borrow_mut(|dice| format!("{:016x}{:08x}", dice.any_u64(), dice.any_u64() as u32))
+    let bits = DICE.with_borrow_mut(|dice| (u128::from(dice.any_u64()) << 64) | u128::from(dice.any_u64()));
+    // Nibble by nibble, since every request has one and formatting costs ten times as much.
+    (0..24)
+        .rev()
+        .map(|nibble| char::from(b"0123456789abcdef"[(bits >> (nibble * 4)) as usize & 15]))
+        .collect()
 }
 
 /// A number in `[0, 1)`.

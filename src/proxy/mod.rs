@@ -40,12 +40,14 @@ pub mod fill;
 pub mod journey;
 pub mod live;
 pub mod onward;
+mod patience;
 pub mod peer;
 pub mod probe;
 mod question;
 pub mod reply;
 mod serve;
 
+use self::content::Fault;
 use self::exchange::Destination;
 use self::journey::{Admitted, Journey};
 use self::live::Live;
@@ -575,8 +577,10 @@ async fn respond(
 
 /// What an error of pingora's means, where no step of ours said it better.
 fn failure_of(error: &Error) -> Failure {
-    if content::is_malformed(error) {
-        return Failure::Refused(crate::guard::request::Refusal::Framing);
+    match content::fault(error) {
+        Some(Fault::Malformed) => return Failure::Refused(crate::guard::request::Refusal::Framing),
+        Some(Fault::Slow) => return Failure::ClientTimeout,
+        None => {}
     }
     match (error.etype(), error.esource()) {
         (ErrorType::HTTPStatus(413), _) => Failure::BodyTooLarge,

@@ -72,6 +72,7 @@ impl Failure {
     /// What a person who sees the page should know.
     fn explanation(self) -> &'static str {
         match self {
+            Self::Refused(Refusal::Crowd) => "Too many connections are open; try again soon.",
             Self::Refused(_) => "The request is not valid HTTP, or larger than this gateway takes.",
             Self::NoRoute => "No route of this gateway matches the request.",
             Self::BodyTooLarge => "The content of the request is larger than this gateway takes.",
@@ -89,7 +90,7 @@ impl Failure {
 
     /// Seconds after which trying again makes sense, where it does (RFC 9110 §10.2.3).
     pub fn retry_after(self) -> Option<u32> {
-        matches!(self, Self::NoInstance).then_some(1)
+        matches!(self, Self::NoInstance | Self::Refused(Refusal::Crowd)).then_some(1)
     }
 
     /// Whether an instance is to blame, so that a stale answer may stand in (RFC 5861 §4).

@@ -155,6 +155,7 @@ fn live(plan: Plan) -> Result<Live, StartError> {
         redis,
         connector: Connector::new(None),
         ready: Arc::new(AtomicBool::new(false)),
+        short_way: AtomicBool::new(true),
     })
 }
 

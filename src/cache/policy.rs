@@ -214,6 +214,8 @@ pub(super) fn record(
     let window = |stated: Option<u64>, of_operator: Duration| match stated {
         _ if reuse.never_stale || reuse.always_validate => Duration::ZERO,
         Some(seconds) => Duration::from_secs(seconds),
+        // An answer that was never fresh was never meant to be shared unasked.
+        None if lifetime.is_zero() => Duration::ZERO,
         None => of_operator.min(LONGEST),
     };
     // What arrives stale is kept as long as what becomes stale here: its validator is as good.

@@ -6,7 +6,7 @@
 //! through [`ContentStream`], and bytes that belong to the next request come back from it.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -24,10 +24,13 @@ use tokio::sync::Notify;
 
 use super::Gateway;
 use super::content::{self, ContentStream, Framing};
+use super::dated::Dated;
 use super::journey::{Admitted, InFlight};
 use super::live::Live;
 use super::reply::{Failure, PAGE_TYPE};
+use super::short;
 use crate::base::fields::Pairs;
+use crate::fast_path::{self, Answer};
 use crate::guard::crowd::Crowd;
 use crate::guard::request::{self, Head, Limits, Refusal};
 use crate::observe::access::Line;
@@ -100,6 +103,14 @@ impl Drop for Opened {
         self.0.count.fetch_sub(1, Ordering::AcqRel);
         self.0.changed.notify_waiters();
     }
+}
+
+/// What became of a complete head that the guard took.
+enum Admission {
+    /// It is a plain hit, and this is its answer.
+    Hit(Box<Answer>),
+    /// It goes on to pingora.
+    Onward(Admitted, Framing),
 }
 
 /// What waiting for a request head came to.
@@ -176,8 +187,8 @@ impl Connections {
         }
     }
 
-    /// Judges a complete head.
-    fn admit(&self, head: &[u8], last: bool) -> Result<(Admitted, Framing), Refusal> {
+    /// Judges a complete head; a plain hit is answered at once.
+    fn admit(&self, head: &[u8], peer: IpAddr, last: bool) -> Result<Admission, Refusal> {
         let mut lines = [const { std::mem::MaybeUninit::uninit() }; MOST_FIELDS];
         let mut parsed = httparse::Request::new(&mut []);
         match parsed.parse_with_uninit_headers(head, &mut lines) {
@@ -210,6 +221,23 @@ impl Connections {
                 max_body: 0,
             },
         )?;
+        let hit = short::answer(
+            &self.live,
+            &fast_path::Request {
+                method: &method,
+                http10: version == 0,
+                host: &accepted.host,
+                port: accepted.port,
+                path: &accepted.path,
+                query: accepted.query.as_deref(),
+                fields: &fields,
+                peer,
+                last,
+            },
+        );
+        if let Some(answer) = hit {
+            return Ok(Admission::Hit(Box::new(answer)));
+        }
         let admitted = Admitted {
             host: accepted.host.into_owned(),
             port: accepted.port,
@@ -218,7 +246,7 @@ impl Connections {
             last,
             listener: self.listener,
         };
-        Ok((admitted, Framing::of(&fields)))
+        Ok(Admission::Onward(admitted, Framing::of(&fields)))
     }
 
     /// Answers a request that never became one, writes its line and counts it.
@@ -260,7 +288,7 @@ impl Connections {
     }
 
     fn log_refusal(&self, stream: &Stream, failure: Failure, request_id: &str, sent: bool, bytes_out: u64) {
-        let client = peer(stream);
+        let client = short::peer(stream);
         self.live.log.write(&Line {
             at: self.live.clock.wall(),
             request_id,
@@ -303,9 +331,11 @@ impl Connections {
 
 #[async_trait]
 impl ServerApp for Connections {
-    async fn process_new(self: &Arc<Self>, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let mut stream = Dated::over(stream);
         let _open = self.open.enter();
-        let Some(_inside) = self.let_in(peer(&stream)) else {
+        let peer = short::peer(&stream);
+        let Some(_inside) = self.let_in(peer) else {
             self.refuse(&mut stream, Failure::Refused(Refusal::Crowd)).await;
             return None;
         };
@@ -321,8 +351,15 @@ impl ServerApp for Connections {
                 }
             };
             let last = served + 1 >= self.limits().keepalive_requests || *shutdown.borrow();
-            let (admitted, framing) = match self.admit(&held[..length], last) {
-                Ok(admitted) => admitted,
+            let (admitted, framing) = match self.admit(&held[..length], peer, last) {
+                Ok(Admission::Hit(answer)) => {
+                    held.advance(length);
+                    if short::send(&self.live, self.limits().write_timeout, &mut stream, *answer).await {
+                        continue;
+                    }
+                    break;
+                }
+                Ok(Admission::Onward(admitted, framing)) => (admitted, framing),
                 Err(refusal) => {
                     self.refuse(&mut stream, Failure::Refused(refusal)).await;
                     break;
@@ -337,14 +374,6 @@ impl ServerApp for Connections {
         }
         None
     }
-}
-
-/// The address of the connection's peer.
-fn peer(stream: &Stream) -> IpAddr {
-    stream
-        .get_socket_digest()
-        .and_then(|digest| digest.peer_addr().and_then(|addr| addr.as_inet().map(|inet| inet.ip())))
-        .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
 }
 
 /// Resolves when the gateway shuts down.

@@ -98,6 +98,11 @@ impl ContentStream {
         Self { inner, framing, ahead, judged: BytesMut::new(), sending, taking }
     }
 
+    /// The connection beneath.
+    pub fn inner(&self) -> &Stream {
+        &self.inner
+    }
+
     /// The connection and what was read beyond the content; `None` when the content has not been read to its end, so that nobody knows where the
     /// next request begins.
     pub fn into_next(self) -> Option<(Stream, BytesMut)> {

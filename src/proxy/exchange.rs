@@ -14,11 +14,12 @@ use smallvec::SmallVec;
 use super::live::{Live, Upstream};
 use super::onward::Onward;
 use super::peer::{self, Use};
+use super::place;
 use super::reply::Failure;
 use crate::balance::retry::{self, Attempt, FailedAt, Verdict};
 use crate::base::clock::WallTime;
 use crate::plan::{RouteId, UpstreamId};
-use crate::upstream::Picked;
+use crate::upstream::{NoPlace, Picked, Wanted};
 
 /// An answer whose head has come and whose content is still to be read.
 pub struct Answer {
@@ -59,18 +60,31 @@ pub struct Destination {
 /// Sends a request, with its content if that was read into the key, and reads the head of its answer. Interim answers are given to `interim` as they come.
 ///
 /// # Errors
-/// When no instance answered; the last failure counts.
+/// When no instance answered; the last failure counts. [`Failure::ClientGone`] when `deserted` came to pass while it waited for a place: once
+/// sent, a request is seen through, since its answer may be stored.
 pub async fn ask(
     live: &Arc<Live>,
     to: Destination,
     onward: &Onward,
     mut interim: impl FnMut(&ResponseHeader),
+    deserted: impl Future<Output = ()>,
 ) -> Result<Answer, Failed> {
     let upstream = live.upstream(to.upstream);
     let mut tried: SmallVec<[usize; 4]> = SmallVec::new();
     let mut last = Failed { failure: Failure::NoInstance, instance: None };
+    let mut deserted = std::pin::pin!(deserted);
     loop {
-        let Some(picked) = upstream.group.pick(&tried, onward.client.addr) else { return Err(last) };
+        let wanted = Wanted { tried: tried.clone(), client: onward.client.addr };
+        let placed = tokio::select! {
+            biased;
+            placed = upstream.group.enter(wanted, live.route(to.route).priority) => placed,
+            () = &mut deserted => return Err(Failed { failure: Failure::ClientGone, ..last }),
+        };
+        let picked = match placed {
+            Ok(picked) => picked,
+            Err(NoPlace::NoInstance) => return Err(last),
+            Err(why) => return Err(Failed { failure: place::failure(why), ..last }),
+        };
         tried.push(picked.index);
         let index = picked.index;
         last.instance = Some(picked.endpoint.name().to_owned());
@@ -103,7 +117,7 @@ async fn attempt(
 ) -> Result<Answer, (FailedAt, Failure)> {
     let upstream = live.upstream(to.upstream);
     let plan = upstream.group.plan();
-    let head = onward
+    let mut head = onward
         .head(&live.route(to.route).rewrite, &plan.host, &picked.endpoint, &live.plan.server.name)
         .map_err(|_| (FailedAt::DuringAnswer, Failure::Internal))?;
     let peer = peer::of(plan, picked.addr, Use::Requests);
@@ -112,6 +126,9 @@ async fn attempt(
     let (mut session, reused) = connect(live, upstream, &peer).await.inspect_err(|_| {
         picked.endpoint.connect_failed(picked.addr);
     })?;
+    if peer::is_worn(session.digest(), plan, live.clock.wall()) {
+        let _ = head.insert_header(http::header::CONNECTION, "close");
+    }
     session.set_read_timeout(Some(plan.timeouts.read));
     session.set_write_timeout(Some(plan.timeouts.write));
     let sent = live.clock.wall();

@@ -92,6 +92,16 @@ pub struct Fill {
     pub asked: HeaderMap,
     /// The stored answer to validate, if there is one.
     pub stale: Option<Arc<Entry>>,
+    /// Nobody waits for it: it refreshes what was served.
+    pub background: bool,
+}
+
+/// Resolves when nobody waits any more for what somebody waited for.
+async fn deserted(writer: &Writer<Word>, background: bool) {
+    if background {
+        return std::future::pending().await;
+    }
+    writer.deserted().await;
 }
 
 impl Fill {
@@ -101,11 +111,13 @@ impl Fill {
             // A change made while we fetch may be missing from what we get: such an answer is not stored.
             let began = self.cache.store.began(&self.key);
             self.set_conditions();
-            let asked = exchange::ask(&self.live, self.to, &self.onward, |head| {
-                writer.say(Word::Interim(Arc::new(head.clone())));
-            });
+            let interim = |head: &ResponseHeader| writer.say(Word::Interim(Arc::new(head.clone())));
+            let asked =
+                exchange::ask(&self.live, self.to, &self.onward, interim, deserted(&writer, self.background));
             let answer = match asked.await {
                 Ok(answer) => answer,
+                // Whoever came in this instant finds the fetch gone and looks again.
+                Err(failed) if failed.failure == Failure::ClientGone => return,
                 Err(failed) => return self.failed(failed, writer),
             };
             match self.freshened(&answer) {
@@ -187,7 +199,7 @@ impl Fill {
 
     async fn answered(self, answer: Answer, began: Began, mut writer: Writer<Word>) {
         let status = answer.head.status.as_u16();
-        if matches!(status, 500 | 502 | 503 | 504)
+        if lookup::is_failure(answer.head.status)
             && let Some(entry) = self.stand_in()
         {
             let source = source(&answer);

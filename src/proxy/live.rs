@@ -37,6 +37,8 @@ pub struct Live {
     pub connector: Connector,
     /// False while draining.
     pub ready: Arc<AtomicBool>,
+    /// Whether plain hits are answered by the short way. Always, but for a test that compares both.
+    pub short_way: AtomicBool,
 }
 
 /// One running upstream.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! connection   read the head under a total deadline, admit it, hand it over
+//!              a plain hit in memory is answered there                -> fast_path, short
 //! enter        limits of this connection, who the client is, an id
 //! route        whose request is it?
 //! cache        stored? judged? fetched by somebody already?          -> serve, fill, deliver
@@ -34,6 +35,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 pub mod admin;
 pub mod connection;
 pub mod content;
+mod dated;
 pub mod deliver;
 pub mod exchange;
 pub mod fill;
@@ -42,10 +44,12 @@ pub mod live;
 pub mod onward;
 mod patience;
 pub mod peer;
+mod place;
 pub mod probe;
 mod question;
 pub mod reply;
 mod serve;
+mod short;
 
 use self::content::Fault;
 use self::exchange::Destination;
@@ -179,6 +183,10 @@ impl Gateway {
         }
         if let Some(status) = &journey.cache_status {
             head.insert_header("cache-status", status.as_str())?;
+        }
+        if let Some(error) = failure.proxy_error() {
+            let (name, details) = (&self.live.plan.server.name, failure.as_str());
+            head.insert_header("proxy-status", format!("{name}; error={error}; details=\"{details}\""))?;
         }
         let bodyless = session.req_header().method == Method::HEAD;
         session.write_response_header(Box::new(head), bodyless).await?;
@@ -318,13 +326,9 @@ impl ProxyHttp for Gateway {
         Ok(self.act(session, journey, action).await? == Outcome::Answered)
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, journey: &mut Journey) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, journey: &mut Journey) -> Result<Box<HttpPeer>> {
         let group = &self.live.upstream(self.upstream_of(journey)?).group;
-        let Some(picked) = group.pick(&journey.tried, journey.client.addr) else {
-            // After a failed attempt that failure tells more than the lack of further instances.
-            journey.failure.get_or_insert(Failure::NoInstance);
-            return Error::e_explain(ErrorType::InternalError, "no instance may be used");
-        };
+        let picked = self.place(session, journey, group).await?;
         let peer = peer::of(group.plan(), picked.addr, peer::Use::Requests);
         journey.tried.push(picked.index);
         journey.instance = Some(picked.endpoint.name().to_owned());
@@ -340,11 +344,13 @@ impl ProxyHttp for Gateway {
         _peer: &HttpPeer,
         #[cfg(unix)] _fd: std::os::unix::io::RawFd,
         #[cfg(windows)] _sock: std::os::windows::io::RawSocket,
-        _digest: Option<&pingora::protocols::Digest>,
+        digest: Option<&pingora::protocols::Digest>,
         journey: &mut Journey,
     ) -> Result<()> {
         let took = self.live.clock.mono().since(journey.attempt);
-        self.live.upstream(self.upstream_of(journey)?).metrics.connected(reused, took);
+        let upstream = self.live.upstream(self.upstream_of(journey)?);
+        upstream.metrics.connected(reused, took);
+        journey.retire = peer::is_worn(digest, upstream.group.plan(), self.live.clock.wall());
         Ok(())
     }
 
@@ -362,6 +368,9 @@ impl ProxyHttp for Gateway {
         };
         *upstream_request =
             onward.head(&route.rewrite, &group.plan().host, &picked.endpoint, &self.live.plan.server.name)?;
+        if journey.retire && !onward.websocket {
+            upstream_request.insert_header(header::CONNECTION, "close")?;
+        }
         Ok(())
     }
 
@@ -429,6 +438,7 @@ impl ProxyHttp for Gateway {
         if let Some(status) = &journey.cache_status {
             answer.append_header("cache-status", status.as_str())?;
         }
+        dated::keep(session, answer);
         Ok(())
     }
 

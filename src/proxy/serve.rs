@@ -12,6 +12,7 @@ use super::fill::{Fill, Stored, Word, refusal_word};
 use super::journey::Journey;
 use super::live::Cache;
 use super::onward::Onward;
+use super::place;
 use super::reply::Failure;
 use super::{Gateway, Outcome};
 use crate::cache::directive::{self, RequestDirectives};
@@ -24,7 +25,7 @@ use crate::cache::vary;
 use crate::forward;
 use crate::observe::metrics::CacheResult;
 use crate::plan::CacheId;
-use crate::store::flight::{Joined, Reader};
+use crate::store::flight::{Joined, Reader, Writer};
 use crate::store::{Absent, Entry, Found};
 
 /// A request may find itself behind the fetch of another variant; so often it looks again before it fetches for itself.
@@ -140,7 +141,7 @@ impl Gateway {
             let reader = self.join(asked, &found, slot.take());
             let (mut reader, leads) = match reader {
                 Joined::Lead(writer, reader) => {
-                    self.spawn(asked, found.entry.clone(), writer);
+                    self.spawn(asked, found.entry.clone(), writer, false);
                     (reader, true)
                 }
                 Joined::Follow(reader) => (reader, false),
@@ -188,7 +189,7 @@ impl Gateway {
     /// Fetches anew in the background, unless somebody does already.
     fn refresh(&self, asked: &Asked, found: &Found, entry: &Arc<Entry>) {
         if let Joined::Lead(writer, _) = self.flight(asked, found.slot) {
-            self.spawn(asked, Some(entry.clone()), writer);
+            self.spawn(asked, Some(entry.clone()), writer, true);
         }
     }
 
@@ -204,7 +205,7 @@ impl Gateway {
         asked.cache.flights.join(slot, asked.cache.store.began(&asked.key).stamp())
     }
 
-    fn spawn(&self, asked: &Asked, stale: Option<Arc<Entry>>, writer: crate::store::flight::Writer<Word>) {
+    fn spawn(&self, asked: &Asked, stale: Option<Arc<Entry>>, writer: Writer<Word>, background: bool) {
         let fill = Fill {
             live: self.live.clone(),
             cache: asked.cache.clone(),
@@ -213,6 +214,7 @@ impl Gateway {
             onward: asked.onward.clone(),
             asked: asked.fields.clone(),
             stale,
+            background,
         };
         tokio::spawn(fill.run(writer));
     }
@@ -224,7 +226,7 @@ impl Gateway {
         asked: &Asked,
     ) -> pingora::Result<()> {
         let (writer, mut reader) = asked.cache.flights.alone();
-        self.spawn(asked, None, writer);
+        self.spawn(asked, None, writer, false);
         let fetched = Fetched { why: Forward::UriMiss, leads: true, trouble: None };
         self.follow(session, journey, asked, &mut reader, &fetched).await?;
         Ok(())
@@ -238,15 +240,19 @@ impl Gateway {
         reader: &mut Reader<Word>,
         fetched: &Fetched,
     ) -> pingora::Result<Followed> {
+        // Whoever leaves while the fetch waits for a place must not keep it waiting.
+        let may_wait = self.live.upstream(asked.to.upstream).group.plan().pool.is_some();
+        let patience = if fetched.leads { Duration::MAX } else { asked.cache.wait_timeout };
         loop {
-            let word = if fetched.leads {
-                reader.word().await
-            } else {
-                match tokio::time::timeout(asked.cache.wait_timeout, reader.word()).await {
-                    Ok(word) => word,
-                    Err(_) => return Ok(Followed::TooLong),
+            let word = tokio::select! {
+                biased;
+                word = tokio::time::timeout(patience, reader.word()) => word,
+                gone = place::client_gone(session), if may_wait => {
+                    journey.failure = Some(Failure::ClientGone);
+                    return Err(gone);
                 }
             };
+            let Ok(word) = word else { return Ok(Followed::TooLong) };
             match word {
                 Some(Word::Interim(head)) => {
                     if fetched.leads {

@@ -17,13 +17,19 @@ mod route;
 
 mod cache;
 
+mod fast_path;
+
 mod coalesce;
 
 mod question;
 
+mod conformance;
+
 mod redis;
 
 mod balance;
+
+mod pool;
 
 mod forward;
 

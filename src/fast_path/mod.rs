@@ -114,12 +114,12 @@ pub struct Sent<'a> {
 pub fn answer(parts: Parts<'_>, request: &Request<'_>) -> Option<Answer> {
     let keep = keeps(request)? && !request.last;
     let (route, cache) = cached_route(parts.plan, request)?;
-    if !plain(request) || policy::request_use(request.method, request.fields) != RequestUse::LookUp {
+    let rules = &parts.plan.caches[cache].rules;
+    if !plain(request) || policy::request_use(request.method, request.fields, rules) != RequestUse::LookUp {
         return None;
     }
     let (arrived, at) = (parts.clock.mono(), parts.clock.wall());
     let client = parts.plan.server.trusted_proxies.client(request.peer, false, request.fields);
-    let rules = &parts.plan.caches[cache].rules;
     let key = Key::of(
         &KeyFacts {
             https: client.https,

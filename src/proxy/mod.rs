@@ -42,6 +42,7 @@ pub mod fill;
 pub mod journey;
 pub mod live;
 pub mod onward;
+mod patience;
 pub mod peer;
 mod place;
 pub mod probe;
@@ -50,6 +51,7 @@ pub mod reply;
 mod serve;
 mod short;
 
+use self::content::Fault;
 use self::exchange::Destination;
 use self::journey::{Admitted, Journey};
 use self::live::Live;
@@ -585,8 +587,10 @@ async fn respond(
 
 /// What an error of pingora's means, where no step of ours said it better.
 fn failure_of(error: &Error) -> Failure {
-    if content::is_malformed(error) {
-        return Failure::Refused(crate::guard::request::Refusal::Framing);
+    match content::fault(error) {
+        Some(Fault::Malformed) => return Failure::Refused(crate::guard::request::Refusal::Framing),
+        Some(Fault::Slow) => return Failure::ClientTimeout,
+        None => {}
     }
     match (error.etype(), error.esource()) {
         (ErrorType::HTTPStatus(413), _) => Failure::BodyTooLarge,

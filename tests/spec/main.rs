@@ -25,6 +25,8 @@ mod balance;
 
 mod pool;
 
+mod eject;
+
 mod forward;
 
 mod observe;

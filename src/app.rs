@@ -34,6 +34,7 @@ use crate::proxy::probe::Prober;
 use crate::store::Store;
 use crate::store::flight::Flights;
 use crate::store::redis::RedisTier;
+use crate::store::uses::Uses;
 use crate::upstream::{Group, probe};
 
 /// Large enough that the head and the content of a small answer leave in one write; reads are buffered where they are parsed.
@@ -155,6 +156,7 @@ fn live(plan: Plan) -> Result<Live, StartError> {
         redis,
         connector: Connector::new(None),
         ready: Arc::new(AtomicBool::new(false)),
+        short_way: AtomicBool::new(true),
     })
 }
 
@@ -169,6 +171,7 @@ fn cache(plan: &plan::Cache, redis: Option<Arc<RedisTier>>, clock: &Arc<Clock>, 
         name: plan.name.to_string(),
         rules: plan.rules.clone(),
         store: Store::new(plan.memory, plan.max_object, redis, clock.clone(), numbers.clone()),
+        uses: (plan.rules.min_uses > 1).then(Uses::default),
         flights: Arc::new(Flights::default()),
         max_object: plan.max_object.0,
         wait_timeout: plan.wait_timeout,

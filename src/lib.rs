@@ -10,12 +10,15 @@
 //! | L1 | [`route`] [`guard`] [`cache`] [`balance`] [`forward`] | L0, not each other |
 //! | L2 | [`plan`] | L0, L1 |
 //! | L3 | [`config`]; and, not meeting it, [`store`] [`upstream`] [`observe`] | L0–L2 (`store` and `upstream` may count through `observe`) |
-//! | L4 | [`proxy`] | all but [`config`] |
+//! | L4 | [`fast_path`]; above it [`proxy`] | all below but [`config`]; `fast_path` not `proxy` |
 //! | L5 | [`app`], [`cli`], [`demo`] | everything |
 //!
 //! Three guards hold the table: `cargo check --lib --no-default-features` compiles L0–L2 and `config` without
 //! pingora, tokio or redis; `tests/architecture.rs` reads the `use crate::…` lines; `.clippy.toml` bans the clocks
 //! outside [`base::clock`].
+
+#[cfg(feature = "server")]
+pub mod fast_path;
 
 #[cfg(feature = "server")]
 pub mod proxy;

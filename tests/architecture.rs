@@ -62,9 +62,25 @@ const LAYERS: &[Layer] = &[
         because: LIVE,
     },
     Layer {
+        module: "fast_path",
+        crates_own: &["base", "route", "guard", "cache", "balance", "forward", "plan", "observe", "store"],
+        others: &[],
+        because: "the short way decides and writes a head; who holds the socket calls it",
+    },
+    Layer {
         module: "proxy",
         crates_own: &[
-            "base", "route", "guard", "cache", "balance", "forward", "plan", "observe", "store", "upstream",
+            "base",
+            "route",
+            "guard",
+            "cache",
+            "balance",
+            "forward",
+            "plan",
+            "observe",
+            "store",
+            "upstream",
+            "fast_path",
         ],
         others: &["pingora", "tokio"],
         because: "the proxy runs a plan; how it was written, and who started it, is not its business",
@@ -77,8 +93,22 @@ const LAYERS: &[Layer] = &[
 ];
 
 const EVERYTHING: &[&str] = &[
-    "base", "route", "guard", "cache", "balance", "forward", "plan", "config", "observe", "store",
-    "upstream", "proxy", "app", "cli", "demo",
+    "base",
+    "route",
+    "guard",
+    "cache",
+    "balance",
+    "forward",
+    "plan",
+    "config",
+    "observe",
+    "store",
+    "upstream",
+    "fast_path",
+    "proxy",
+    "app",
+    "cli",
+    "demo",
 ];
 
 /// Calls that only one file may make.

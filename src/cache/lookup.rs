@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
+
 use super::directive::{MAX_SECONDS, RequestDirectives};
 use super::record::Record;
 use super::{ClientDirectives, Rules};
@@ -56,7 +58,7 @@ pub fn judge(record: &Record, request: &RequestDirectives, rules: &Rules, now: W
 /// §4.2.4).
 ///
 /// Not when the answer says `no-cache`, nor when it is stale and says `must-revalidate` or its kin; and not to a client that asks for a
-/// validated one (`no-cache`): an error tells it the truth. A client's `max-age` and `min-fresh` do not count, for the window holds
+/// validated one (`no-cache`): an error tells it the truth. An old failure is no better than a new one. A client's `max-age` and `min-fresh` do not count, for the window holds
 /// "regardless of other freshness information".
 pub fn serve_on_error(record: &Record, request: &RequestDirectives, rules: &Rules, now: WallTime) -> bool {
     let asks_for_validation = request.no_cache && rules.client_directives == ClientDirectives::Honour;
@@ -65,7 +67,15 @@ pub fn serve_on_error(record: &Record, request: &RequestDirectives, rules: &Rule
     }
     let fresh = !record.ttl(now).is_zero();
     let within_window = !record.stale_if_error.is_zero() && record.staleness(now) <= record.stale_if_error;
+    if !fresh && is_failure(record.status) {
+        return false;
+    }
     fresh || (within_window && !record.reuse.never_stale)
+}
+
+/// Whether an answer of this status says that the origin failed (RFC 5861 §4).
+pub fn is_failure(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
 
 /// The Age to send with it, in whole seconds (RFC 9111 §5.1).
@@ -120,7 +130,7 @@ mod tests {
     use crate::cache::policy::LifetimeSource;
     use crate::cache::record::ReuseRule;
     use crate::cache::vary::Variant;
-    use http::{HeaderMap, StatusCode};
+    use http::HeaderMap;
     use proptest::prelude::*;
 
     const RECEIVED: WallTime = WallTime::from_secs(1_000_000);
@@ -278,6 +288,17 @@ mod tests {
         ] {
             let found = serve_on_error(&record, &request, &Rules::default(), at_age(age));
             assert_eq!(found, expected, "{age} {request:?} {:?}", record.reuse);
+        }
+    }
+
+    #[test]
+    fn an_old_failure_never_stands_in_for_a_new_one() {
+        for (status, expected) in
+            [(200, true), (404, true), (501, true), (500, false), (502, false), (503, false), (504, false)]
+        {
+            let record = Record { status: StatusCode::from_u16(status).unwrap(), ..tolerant() };
+            let found = serve_on_error(&record, &asks(), &Rules::default(), at_age(110));
+            assert_eq!(found, expected, "{status}");
         }
     }
 

@@ -234,8 +234,9 @@ table! {
         max_object: Size<1, { u64::MAX }> = "8MiB", or "1MiB";
         /// For this long past freshness, serve the old answer at once and fetch a new one meanwhile, unless the origin says otherwise.
         stale_while_revalidate: AnyTime = "0s", or "10m";
-        /// For this long past freshness, serve the old answer when the instances fail, unless the origin says otherwise.
-        stale_if_error: AnyTime = "0s", or "1d";
+        /// For this long past freshness, serve the old answer when the instances fail (unreachable, too late, 500, 502, 503 or 504), unless
+        /// the origin says otherwise. What was never fresh is never served so.
+        stale_if_error: AnyTime = "10m", or "1d";
         /// For this long past freshness, keep an answer that can be validated instead of fetched.
         keep: AnyTime = "1h", or "10m";
         /// What Set-Cookie in an answer means: "refuse" (not stored), "strip" (stored without), "store" (stored with, and so sent to others).
@@ -244,6 +245,15 @@ table! {
         client_directives: ClientDirectives = "honour", or "ignore";
         /// Whether freshness may be guessed from Last-Modified when the origin says nothing.
         heuristic: bool = true, or false;
+        /// Whether an answer that is asked for often is fetched anew, by chance, in the last tenth of its lifetime (at most its last minute),
+        /// so that it does not expire for everybody at once.
+        early_refresh: bool = true, or false;
+        /// The targeted fields (RFC 9213) that count in place of Cache-Control and Expires: the first that is there and valid. Answers keep them.
+        targeted: List<HeaderName> = ["CDN-Cache-Control"], or ["Surrogate-Control", "CDN-Cache-Control"];
+        /// How often an answer must have been asked for before it is stored: with 2, what is asked for once takes no room.
+        min_uses: Count<1, 255> = 1, or 2;
+        /// Which requests pass the cache by.
+        bypass: BypassTable = {}, or { cookies = ["session"] };
         /// How long a request waits for another's fetch of the same answer before it fetches for itself.
         wait_timeout: AnyTime = "10s", or "2s";
         /// What tells two answers apart, beside scheme, host, port and path.
@@ -252,8 +262,21 @@ table! {
 }
 
 table! {
+    /// Which requests pass the cache by: their answers come from an instance and are not stored.
+    BypassTable {
+        /// Those that have one of these fields.
+        headers: List<HeaderName> = [], or ["X-Preview"];
+        /// Those that have one of these cookies.
+        cookies: List<CookieName> = [], or ["session"];
+    }
+}
+
+table! {
     /// What tells two answers apart, beside scheme, host, port and path.
     KeyTable {
+        /// Hosts that share their answers, as if all were the first. Only for names of one site: whoever may ask for one gets what was
+        /// fetched for another.
+        hosts: List<HostName> = [], or ["example.com", "www.example.com"];
         /// Which query parameters count: "all", "none", { only = ["page"] } or { except = ["utm_source"] }.
         query: QueryRule = "all", or { except = ["utm_source"] };
         /// Whether ?a=1&b=2 and ?b=2&a=1 are the same.

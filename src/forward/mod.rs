@@ -11,6 +11,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
+use crate::base::fields::Fields;
+
 /// What the instances see as `Host`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum HostRule {
@@ -125,11 +127,18 @@ pub fn via(fields: &HeaderMap, version: &str, name: &str) -> HeaderValue {
 }
 
 /// The client's request id when its sender is trusted and it is 1 to 64 characters of `[A-Za-z0-9._~-]`.
-pub fn trusted_request_id(fields: &HeaderMap, trusted: bool) -> Option<&str> {
-    let mut lines = fields.get_all(X_REQUEST_ID).iter();
-    let (Some(id), None, true) = (lines.next(), lines.next(), trusted) else { return None };
-    let safe = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'~' | b'-');
-    id.to_str().ok().filter(|id| (1..=64).contains(&id.len()) && id.bytes().all(safe))
+pub fn trusted_request_id(fields: &dyn Fields, trusted: bool) -> Option<&str> {
+    let mut lines = 0;
+    let mut last = None;
+    if trusted {
+        fields.each(X_REQUEST_ID.as_str(), &mut |line| {
+            lines += 1;
+            last = Some(line);
+        });
+    }
+    let safe = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'~' | b'-');
+    let id = last.filter(|id| lines == 1 && (1..=64).contains(&id.len()) && id.iter().all(safe))?;
+    std::str::from_utf8(id).ok()
 }
 
 /// Whether a request asks for a WebSocket and for nothing else (RFC 6455 §4.2.1): GET over HTTP/1.1, `Upgrade: websocket` alone, named by

@@ -3,6 +3,7 @@
 //! Not here: sending responses.
 
 mod authority;
+pub mod chunks;
 pub mod client;
 mod framing;
 pub mod request;

@@ -5,9 +5,11 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
+use super::dated;
 use super::fill::{Word, content_length};
 use crate::cache::conditional;
 use crate::cache::range::{self, Part, Selection};
+use crate::fast_path::head::{self, Ours};
 use crate::forward;
 use crate::store::flight::{End, Reader};
 use crate::store::{Body, Entry};
@@ -52,11 +54,10 @@ pub async fn entry(session: &mut Session, entry: &Entry, age: u64, told: &Told) 
     let record = &entry.record;
     let (mut head, content) =
         select(session, record.status, &record.fields, Some(entry.body.len()), entry.body.len(), true)?;
-    head.insert_header(header::AGE, age)?;
-    tell(&mut head, told)?;
-    if matches!(content, Content::Whole) || session.req_header().method == Method::HEAD {
-        state_length(&mut head, record.status, entry.body.len())?;
-    }
+    let whole = matches!(content, Content::Whole) || session.req_header().method == Method::HEAD;
+    let length = head::stated_length(head.status, record.status, entry.body.len()).filter(|_| whole);
+    tell(&mut head, told, Some(age), length)?;
+    dated::keep(session, &head);
     let content = if session.req_header().method == Method::HEAD { Content::None } else { content };
     send_stored(session, head, &entry.body, content).await
 }
@@ -75,10 +76,8 @@ pub async fn coming(
 ) -> Result<()> {
     let length = content_length(fields);
     let (mut head, content) = select(session, status, fields, length, length.unwrap_or(0), false)?;
-    if let Some(age) = age {
-        head.insert_header(header::AGE, age)?;
-    }
-    tell(&mut head, told)?;
+    tell(&mut head, told, age, None)?;
+    dated::keep(session, &head);
     if session.req_header().method == Method::HEAD || matches!(content, Content::None) {
         return session.write_response_header(Box::new(head), true).await;
     }
@@ -149,22 +148,21 @@ fn assemble(status: StatusCode, fields: &HeaderMap) -> Result<ResponseHeader> {
     Ok(head)
 }
 
-fn tell(head: &mut ResponseHeader, told: &Told) -> Result<()> {
-    head.append_header("cache-status", told.cache_status.as_str())?;
+fn tell(head: &mut ResponseHeader, told: &Told, age: Option<u64>, length: Option<u64>) -> Result<()> {
     let via = forward::via(&head.headers, "1.1", &told.via);
-    head.insert_header(header::VIA, via)?;
-    head.insert_header("x-request-id", told.request_id.as_str())
-}
-
-/// A stored answer knows its length, whatever framing it came in.
-fn state_length(head: &mut ResponseHeader, status: StatusCode, length: u64) -> Result<()> {
-    if head.status == StatusCode::NOT_MODIFIED || status == StatusCode::NO_CONTENT {
-        return Ok(());
-    }
-    if head.status == status {
-        head.insert_header(header::CONTENT_LENGTH, length)?;
-    }
-    Ok(())
+    let ours = Ours { cache_status: &told.cache_status, via, request_id: &told.request_id, age, length };
+    let mut result = Ok(());
+    ours.each(&mut |name, value| {
+        let added = if ours.replaces(name) {
+            head.insert_header(name, value)
+        } else {
+            head.append_header(name, value).map(|_| ())
+        };
+        if added.is_err() {
+            result = added;
+        }
+    });
+    result
 }
 
 /// Content of unknown length is sent in chunks; to HTTP/1.0 until the connection closes (RFC 9112 §6.1).

@@ -206,23 +206,49 @@ async fn head_of_answer(
         }
         if !head.status.is_informational() {
             check_framing(head)?;
+            if says_two_ends(session) {
+                return Error::e_explain(
+                    ErrorType::InvalidHTTPHeader,
+                    "an answer with a length and in chunks",
+                );
+            }
             return Ok(Box::new(head.clone()));
         }
         interim(head);
     }
 }
 
-/// An answer that two readers could end at different bytes is not passed on (RFC 9112 §6.1).
+/// An answer that two readers could end at different bytes is not passed on (RFC 9112 §6).
+///
+/// RFC 9112 §6.3 lets a recipient take equal lengths for one; whoever reads behind us may not, so those are refused as well.
 ///
 /// # Errors
-/// When its Transfer-Encoding is anything but `chunked`, once.
+/// When its Transfer-Encoding is anything but `chunked`, once; when it has several Content-Lengths or one that is not plain digits; when it has both.
 pub fn check_framing(head: &ResponseHeader) -> pingora::Result<()> {
-    let mut codings = head.headers.get_all(http::header::TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok(()),
-        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
-        _ => Error::e_explain(ErrorType::InvalidHTTPHeader, "an answer with an odd Transfer-Encoding"),
+    let only = |name| {
+        let mut lines = head.headers.get_all(name).iter().map(http::HeaderValue::as_bytes);
+        (lines.next(), lines.next().is_some())
+    };
+    let plain = |length: &[u8]| (1..=19).contains(&length.len()) && length.iter().all(u8::is_ascii_digit);
+    match (only(http::header::TRANSFER_ENCODING), only(http::header::CONTENT_LENGTH)) {
+        ((None, _), (None, _)) => Ok(()),
+        ((None, _), (Some(length), false)) if plain(length) => Ok(()),
+        ((Some(coding), false), (None, _)) if coding.eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Error::e_explain(ErrorType::InvalidHTTPHeader, "an answer whose end is not clear"),
     }
+}
+
+/// Whether an answer came in chunks and with a Content-Length, which pingora removes from the head it shows. RFC 9112 §6.3 lets the chunks
+/// decide; but what may be two answers to some other reader is not stored.
+fn says_two_ends(session: &HttpSession) -> bool {
+    let Some(session) = session.as_http1() else { return false };
+    let chunked =
+        session.resp_header().is_some_and(|head| head.headers.contains_key(http::header::TRANSFER_ENCODING));
+    let named = |line: &[u8]| {
+        const NAME: &[u8] = b"content-length";
+        line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME))
+    };
+    chunked && session.get_headers_raw_bytes().split(|b| *b == b'\n').any(named)
 }
 
 /// How far an attempt had come when it failed, and what to tell the client.

@@ -90,6 +90,8 @@ pub struct Fill {
     pub onward: Onward,
     /// The request's fields as the client sent them: what Vary, Authorization and `no-store` are judged by.
     pub asked: HeaderMap,
+    /// It has been asked for too seldom to be stored.
+    pub seldom: bool,
     /// The stored answer to validate, if there is one.
     pub stale: Option<Arc<Entry>>,
     /// Nobody waits for it: it refreshes what was served.
@@ -188,7 +190,7 @@ impl Fill {
         let shared = keep.is_some();
         if let Some(began) = keep {
             self.cache.store.put_since(&self.key, entry.clone(), began);
-        } else if directive::response(&answer.head.headers).no_store {
+        } else if directive::response(&answer.head.headers, &self.cache.rules.targeted).no_store {
             self.cache.store.invalidate(&self.key);
         }
         let source = source(&answer);
@@ -199,7 +201,7 @@ impl Fill {
 
     async fn answered(self, answer: Answer, began: Began, mut writer: Writer<Word>) {
         let status = answer.head.status.as_u16();
-        if matches!(status, 500 | 502 | 503 | 504)
+        if lookup::is_failure(answer.head.status)
             && let Some(entry) = self.stand_in()
         {
             let source = source(&answer);
@@ -224,6 +226,7 @@ impl Fill {
             true => Ok(record),
             false => Err(Refuse::Condition),
         });
+        let judged = if self.seldom { judged.and(Err(Refuse::FewUses)) } else { judged };
         self.cache.metrics.store(match &judged {
             Ok(_) => "allowed",
             Err(why) => refusal_word(*why),
@@ -386,6 +389,7 @@ pub fn refusal_word(why: Refuse) -> &'static str {
         Refuse::NoUse => "no-freshness",
         Refuse::Undelimited => "undelimited",
         Refuse::Condition => "condition",
+        Refuse::FewUses => "few-uses",
     }
 }
 

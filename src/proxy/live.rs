@@ -15,6 +15,7 @@ use crate::plan::{CacheId, Plan, Route, RouteId, UpstreamId};
 use crate::store::Store;
 use crate::store::flight::Flights;
 use crate::store::redis::RedisTier;
+use crate::store::uses::Uses;
 use crate::upstream::Group;
 
 /// Everything a request may need.
@@ -37,6 +38,8 @@ pub struct Live {
     pub connector: Connector,
     /// False while draining.
     pub ready: Arc<AtomicBool>,
+    /// Whether plain hits are answered by the short way. Always, but for a test that compares both.
+    pub short_way: AtomicBool,
 }
 
 /// One running upstream.
@@ -55,6 +58,8 @@ pub struct Cache {
     pub rules: Arc<Rules>,
     /// What it holds.
     pub store: Store,
+    /// How often what was asked for, when that decides what is stored.
+    pub uses: Option<Uses>,
     /// What it is fetching.
     pub flights: Arc<Flights<Word>>,
     /// Larger answers are not stored.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! connection   read the head under a total deadline, admit it, hand it over
+//!              a plain hit in memory is answered there                -> fast_path, short
 //! enter        limits of this connection, who the client is, an id
 //! route        whose request is it?
 //! cache        stored? judged? fetched by somebody already?          -> serve, fill, deliver
@@ -33,6 +34,8 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 
 pub mod admin;
 pub mod connection;
+pub mod content;
+mod dated;
 pub mod deliver;
 pub mod exchange;
 pub mod fill;
@@ -45,6 +48,7 @@ pub mod probe;
 mod question;
 pub mod reply;
 mod serve;
+mod short;
 
 use self::exchange::Destination;
 use self::journey::{Admitted, Journey};
@@ -125,6 +129,8 @@ impl Gateway {
                 respond(session, journey, status, &body, &self.live.plan.server.name).await?;
                 Ok(Outcome::Answered)
             }
+            // No key holds the content of a GET, but an instance may answer by it (RFC 9110 §9.3.1).
+            Action::Forward { cache: Some(_), .. } if has_content(session.req_header()) => Ok(Outcome::Pass),
             Action::Forward { upstream, cache: Some(cache) } => {
                 let to = Destination { route: journey.route.unwrap_or_default(), upstream };
                 match self.live.route(to.route).content_key.clone() {
@@ -401,6 +407,13 @@ impl ProxyHttp for Gateway {
         journey: &mut Journey,
     ) -> Result<()> {
         exchange::check_framing(answer).map_err(Error::into_up)?;
+        let head = session.req_header();
+        if answer.status == http::StatusCode::SWITCHING_PROTOCOLS
+            && !forward::is_websocket(&head.headers, &head.method, head.version == Version::HTTP_11)
+        {
+            let why = "a switch of protocols that nobody asked for";
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
+        }
         if answer.status.is_informational() && answer.status != http::StatusCode::SWITCHING_PROTOCOLS {
             return Ok(());
         }
@@ -435,6 +448,7 @@ impl ProxyHttp for Gateway {
         if let Some(status) = &journey.cache_status {
             answer.append_header("cache-status", status.as_str())?;
         }
+        dated::keep(session, answer);
         Ok(())
     }
 
@@ -539,6 +553,13 @@ impl Admitted {
     }
 }
 
+/// Whether a GET or HEAD comes with content.
+fn has_content(head: &RequestHeader) -> bool {
+    let coded = head.headers.contains_key(header::TRANSFER_ENCODING);
+    matches!(head.method, Method::GET | Method::HEAD)
+        && (coded || fill::content_length(&head.headers).is_some_and(|length| length > 0))
+}
+
 /// Changes the fields of an answer as a plain map. Lower-case names are the same to every reader (RFC 9110 §5.1).
 fn replace_fields(answer: &mut ResponseHeader, change: impl FnOnce(&mut http::HeaderMap)) -> Result<()> {
     let mut fields = answer.headers.clone();
@@ -576,6 +597,9 @@ async fn respond(
 
 /// What an error of pingora's means, where no step of ours said it better.
 fn failure_of(error: &Error) -> Failure {
+    if content::is_malformed(error) {
+        return Failure::Refused(crate::guard::request::Refusal::Framing);
+    }
     match (error.etype(), error.esource()) {
         (ErrorType::HTTPStatus(413), _) => Failure::BodyTooLarge,
         (ErrorType::ReadTimedout, ErrorSource::Downstream) => Failure::ClientTimeout,

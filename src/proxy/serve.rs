@@ -39,6 +39,17 @@ pub(super) struct Asked {
     directives: RequestDirectives,
     to: Destination,
     pub(super) onward: Onward,
+    /// It has been asked for too seldom to be stored.
+    pub(super) seldom: bool,
+}
+
+impl Asked {
+    /// Counts this use of the key, which is final now.
+    pub(super) fn count_use(&mut self) {
+        let cache = &self.cache;
+        self.seldom =
+            cache.uses.as_ref().is_some_and(|uses| uses.note(self.key.hash()) < cache.rules.min_uses);
+    }
 }
 
 /// What following a fetch came to.
@@ -65,11 +76,12 @@ impl Gateway {
     ) -> pingora::Result<Outcome> {
         let cache = self.live.cache(cache).clone();
         let head = session.req_header();
-        if let RequestUse::Bypass(why) = policy::request_use(&head.method, &head.headers) {
+        if let RequestUse::Bypass(why) = policy::request_use(&head.method, &head.headers, &cache.rules) {
             self.pass_by(journey, why);
             return Ok(Outcome::Pass);
         }
-        let asked = self.asked(session, journey, cache, to);
+        let mut asked = self.asked(session, journey, cache, to);
+        asked.count_use();
         self.answer(session, journey, &asked).await?;
         Ok(Outcome::Answered)
     }
@@ -116,7 +128,7 @@ impl Gateway {
             keyed_by_token(&mut fields);
         }
         let directives = directive::request(&fields);
-        Asked { cache, key, fields, directives, to, onward }
+        Asked { cache, key, fields, directives, to, onward, seldom: false }
     }
 
     pub(super) async fn answer(
@@ -174,7 +186,7 @@ impl Gateway {
             (Reuse::Fresh, Tier::Redis) => CacheResult::HitRedis,
             _ => CacheResult::Stale,
         };
-        if reuse == Reuse::StaleWhileRevalidate || self.nears_its_end(&entry.record) {
+        if reuse == Reuse::StaleWhileRevalidate || self.nears_its_end(&entry.record, asked) {
             self.refresh(asked, found, entry);
         }
         let outcome = CacheOutcome::Hit { tier: found.tier, ttl: self.ttl(&entry.record) };
@@ -182,8 +194,9 @@ impl Gateway {
     }
 
     /// A popular answer is fetched anew by chance before it expires, so that it does not expire for everybody at once.
-    fn nears_its_end(&self, record: &Record) -> bool {
-        lookup::early_refresh(record, self.live.clock.wall(), super::chance()) == Some(Duration::ZERO)
+    fn nears_its_end(&self, record: &Record, asked: &Asked) -> bool {
+        asked.cache.rules.early_refresh
+            && lookup::early_refresh(record, self.live.clock.wall(), super::chance()) == Some(Duration::ZERO)
     }
 
     /// Fetches anew in the background, unless somebody does already.
@@ -213,6 +226,8 @@ impl Gateway {
             to: asked.to,
             onward: asked.onward.clone(),
             asked: asked.fields.clone(),
+            // What was stored once is worth storing again.
+            seldom: asked.seldom && stale.is_none(),
             stale,
             background,
         };

@@ -27,6 +27,7 @@ mod breaker;
 pub mod flight;
 mod memory;
 pub mod redis;
+pub mod uses;
 
 use self::behind::{Ahead, Job, Settle};
 use self::memory::{Hash, Held, Memory};
@@ -153,14 +154,15 @@ impl Store {
         Self { local, redis, max_object, clock, metrics }
     }
 
-    /// Asks memory alone; never waits. A hit is counted; a miss is not, since [`Store::lookup`] follows it.
+    /// Asks memory alone; never waits. Counts nothing: who serves what was found says so with [`Store::served`], who does not goes on to
+    /// [`Store::lookup`], which counts.
     pub fn peek(&self, key: &Key, request: &dyn Fields) -> Found {
-        let started = self.clock.mono();
-        let found = self.near(key, request).found;
-        if found.entry.is_some() {
-            self.metrics.lookup("memory", "hit", self.clock.mono().since(started));
-        }
-        found
+        self.near(key, request).found
+    }
+
+    /// What [`Store::peek`] found within `took` was served.
+    pub fn served(&self, took: Duration) {
+        self.metrics.lookup("memory", "hit", took);
     }
 
     /// Asks memory, then Redis within its budget; what Redis holds is put in memory.

@@ -20,6 +20,7 @@ path = "/base"
 [caches.api]
 ttl = "5m"
 [caches.api.key]
+[caches.api.bypass]
 [[routes]]
 upstream = "other"
 [routes.match]

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use vanne::app::{self, Running};
+use vanne::base::clock::WallTime;
 use vanne::config::{self, Overrides, Source};
 
 use crate::support::client::{Answer, Ask, Client};
@@ -65,6 +66,16 @@ impl Edge {
     /// Lets everything stored grow older without anybody waiting.
     pub fn grow_older(&self, by: Duration) {
         self.running.live.clock.advance(by);
+    }
+
+    /// The gateway's own time.
+    pub fn now(&self) -> WallTime {
+        self.running.live.clock.wall()
+    }
+
+    /// Plain hits go the way of all other requests.
+    pub fn send_hits_the_long_way(&self) {
+        self.running.live.short_way.store(false, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// The operator's listener.

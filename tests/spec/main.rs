@@ -11,13 +11,19 @@ mod edge;
 
 mod guard;
 
+mod hostile;
+
 mod route;
 
 mod cache;
 
+mod fast_path;
+
 mod coalesce;
 
 mod question;
+
+mod conformance;
 
 mod redis;
 

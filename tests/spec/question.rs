@@ -244,7 +244,7 @@ async fn a_question_expires_like_any_answer_and_is_not_an_invalidation() {
     ask(&edge, "{\"q\":1}").await.cache("stored");
     edge.get("/query").await.expect(200).cache("hit");
     edge.grow_older(secs(601));
-    ask(&edge, "{\"q\":1}").await.cache("fwd=uri-miss");
+    ask(&edge, "{\"q\":1}").await.cache("fwd=stale");
     edge.finish().await;
 }
 

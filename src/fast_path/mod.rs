@@ -1,0 +1,300 @@
+//! The short way: a plain hit in memory is answered here, before pingora_proxy sees the request.
+//!
+//! A request that pingora_proxy walks through costs two to three times what the rest of the gateway does, most of it in setting up what a hit does
+//! not need. So each request is asked here first: if every rule says that a fresh answer in memory serves it whole, or as a 304, its head is
+//! written at once; else nothing has been touched and the long way takes it. Both ways ask the same rules, and tell the same fields
+//! ([`head`]).
+//!
+//! What goes the long way: everything but GET and HEAD without content on a route with a cache; `Range`, `Expect` and what a `Connection` field
+//! names; misses, stale answers, and fresh ones so near their end that a refresh may be due.
+//!
+//! Not here: sockets.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+
+use self::head::Ours;
+use crate::base::clock::{Clock, MonoTime, WallTime};
+use crate::base::fields::{Fields, Pairs};
+use crate::cache::key::{Key, KeyFacts};
+use crate::cache::lookup::{self, Reuse};
+use crate::cache::policy::{self, RequestUse};
+use crate::cache::status::{self, Tier};
+use crate::cache::{conditional, directive};
+use crate::forward;
+use crate::guard::client::Client;
+use crate::observe::access::{Line, Log};
+use crate::observe::metrics::{CacheResult, Metrics};
+use crate::plan::{Action, CacheId, Plan, Route, RouteId};
+use crate::store::{Entry, Store};
+
+pub mod head;
+
+/// The running parts it asks.
+#[derive(Clone, Copy)]
+pub struct Parts<'a> {
+    /// What was asked for.
+    pub plan: &'a Plan,
+    /// The time.
+    pub clock: &'a Clock,
+    /// The stores of the caches.
+    pub store: &'a dyn Fn(CacheId) -> &'a Store,
+    /// Makes a request's id.
+    pub new_id: fn() -> String,
+    /// Whether a line will be written, so that its words are kept.
+    pub logged: bool,
+}
+
+/// A request as the guard took it.
+pub struct Request<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// HTTP/1.0.
+    pub http10: bool,
+    /// The normalised host.
+    pub host: &'a str,
+    /// The port the client named.
+    pub port: Option<u16>,
+    /// The normalised path.
+    pub path: &'a str,
+    /// The query.
+    pub query: Option<&'a str>,
+    /// Its fields.
+    pub fields: &'a Pairs<'a>,
+    /// The address of the connection's peer.
+    pub peer: IpAddr,
+    /// The connection is closed after this request.
+    pub last: bool,
+}
+
+/// An answer, and what is to be told of it.
+pub struct Answer {
+    /// The head as it goes over the wire.
+    pub head: Vec<u8>,
+    /// Whether the connection may be used again.
+    pub keep: bool,
+    entry: Arc<Entry>,
+    with_content: bool,
+    arrived: MonoTime,
+    at: WallTime,
+    route: RouteId,
+    cache: CacheId,
+    looked: Duration,
+    method: Method,
+    status: u16,
+    client: Client,
+    request_id: String,
+    cache_status: String,
+    words: Option<Box<Words>>,
+}
+
+/// What of a request only its line tells.
+struct Words {
+    host: String,
+    target: String,
+    protocol: &'static str,
+    user_agent: Option<String>,
+    referer: Option<String>,
+}
+
+/// What became of an answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent<'a> {
+    /// Bytes of content that left.
+    pub bytes: u64,
+    /// Why not all did.
+    pub error: Option<&'a str>,
+}
+
+/// Answers a request from memory; `None`: it goes the long way, and nothing was counted.
+pub fn answer(parts: Parts<'_>, request: &Request<'_>) -> Option<Answer> {
+    let keep = keeps(request)? && !request.last;
+    let (route, cache) = cached_route(parts.plan, request)?;
+    let rules = &parts.plan.caches[cache].rules;
+    if !plain(request) || policy::request_use(request.method, request.fields, rules) != RequestUse::LookUp {
+        return None;
+    }
+    let (arrived, at) = (parts.clock.mono(), parts.clock.wall());
+    let client = parts.plan.server.trusted_proxies.client(request.peer, false, request.fields);
+    let key = Key::of(
+        &KeyFacts {
+            https: client.https,
+            host: request.host,
+            port: request.port,
+            path: request.path,
+            query: request.query,
+            fields: request.fields,
+        },
+        &rules.key,
+    );
+    let asking = parts.clock.mono();
+    let entry = (parts.store)(cache).peek(&key, request.fields).entry?;
+    let looked = parts.clock.mono().since(asking);
+    let directives = directive::request(request.fields);
+    // Whether a refresh is due is decided by chance, once: on the long way, which makes it.
+    let refresh = lookup::early_refresh(&entry.record, at, 0.0).is_some();
+    if refresh || lookup::judge(&entry.record, &directives, rules, at) != Reuse::Fresh {
+        return None;
+    }
+    Some(Found { parts, request, route, cache, client, entry, keep, arrived, at, looked }.told())
+}
+
+/// Whether the connection stays open after it (RFC 9112 §9.3); `None` when `Connection` says more than that: what it names never reaches an
+/// instance, so it must not choose among stored answers either.
+fn keeps(request: &Request<'_>) -> Option<bool> {
+    let mut lines = 0;
+    let mut says = None;
+    request.fields.each("connection", &mut |line| {
+        lines += 1;
+        let line = line.trim_ascii();
+        if line.eq_ignore_ascii_case(b"keep-alive") {
+            says = Some(true);
+        } else if line.eq_ignore_ascii_case(b"close") {
+            says = Some(false);
+        }
+    });
+    match lines {
+        0 => Some(!request.http10),
+        1 => says,
+        _ => None,
+    }
+}
+
+fn cached_route(plan: &Plan, request: &Request<'_>) -> Option<(RouteId, CacheId)> {
+    let id = plan.table.find(request.host, request.path, request.method)?;
+    // Every setting of a route is named, so that a new one must say here whether a hit heeds it: content is never sent by a hit's client, and nothing is
+    // sent on.
+    let Route { name: _, action, rewrite: _, max_body_size: _, content_key: _, store_when: _, priority: _ } =
+        &plan.routes[id];
+    match action {
+        Action::Forward { upstream: _, cache: Some(cache) } => Some((id, *cache)),
+        Action::Forward { cache: None, .. } | Action::Respond { .. } => None,
+    }
+}
+
+/// Whether it asks for nothing that the short way does not know.
+fn plain(request: &Request<'_>) -> bool {
+    const UNUSUAL: [&str; 5] = ["range", "expect", "content-length", "transfer-encoding", "upgrade"];
+    !UNUSUAL.iter().any(|name| request.fields.has(name))
+}
+
+/// A fresh answer for a request.
+struct Found<'p, 'r> {
+    parts: Parts<'p>,
+    request: &'r Request<'r>,
+    route: RouteId,
+    cache: CacheId,
+    client: Client,
+    entry: Arc<Entry>,
+    keep: bool,
+    arrived: MonoTime,
+    at: WallTime,
+    looked: Duration,
+}
+
+impl Found<'_, '_> {
+    fn told(self) -> Answer {
+        let record = &self.entry.record;
+        let name = &self.parts.plan.server.name;
+        let ttl = status::ttl_seconds(record.lifetime, record.age(self.at));
+        let cache_status = status::member(name, &status::Outcome::Hit { tier: Tier::Memory, ttl }, None);
+        let request_id = forward::trusted_request_id(self.request.fields, self.client.behind_trusted)
+            .map_or_else(self.parts.new_id, str::to_owned);
+
+        let not_modified = conditional::not_modified(self.request.fields, record.status, &record.fields);
+        let of_304 = not_modified.then(|| conditional::fields_of_304(&record.fields));
+        let status = if not_modified { http::StatusCode::NOT_MODIFIED } else { record.status };
+        let fields = of_304.as_ref().unwrap_or(&record.fields);
+        let ours = Ours {
+            cache_status: &cache_status,
+            via: forward::via(fields, "1.1", name),
+            request_id: &request_id,
+            age: Some(lookup::age_field(record, self.at)),
+            length: head::stated_length(status, record.status, self.entry.body.len()),
+        };
+        let mut head = Vec::with_capacity(HEAD);
+        head::write(&mut head, status, fields, &ours, self.keep);
+        let with_content = !not_modified && *self.request.method != Method::HEAD;
+        Answer {
+            head,
+            keep: self.keep,
+            with_content,
+            arrived: self.arrived,
+            at: self.at,
+            route: self.route,
+            cache: self.cache,
+            looked: self.looked,
+            method: self.request.method.clone(),
+            status: status.as_u16(),
+            client: self.client,
+            request_id,
+            cache_status,
+            words: self.parts.logged.then(|| Box::new(Words::of(self.request))),
+            entry: self.entry,
+        }
+    }
+}
+
+/// What a head usually takes, in bytes; a longer one grows.
+const HEAD: usize = 1024;
+
+impl Words {
+    fn of(request: &Request<'_>) -> Self {
+        let field = |name| {
+            let value = request.fields.first(name).and_then(|value| std::str::from_utf8(value).ok())?;
+            let readable = value.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte));
+            readable.then(|| value.to_owned())
+        };
+        Self {
+            host: request.host.to_owned(),
+            target: match request.query {
+                Some(query) => format!("{}?{query}", request.path),
+                None => request.path.to_owned(),
+            },
+            protocol: if request.http10 { "HTTP/1.0" } else { "HTTP/1.1" },
+            user_agent: field("user-agent"),
+            referer: field("referer"),
+        }
+    }
+}
+
+impl Answer {
+    /// The content to send after the head, in pieces.
+    pub fn content(&self) -> &[Bytes] {
+        if self.with_content { self.entry.body.chunks() } else { &[] }
+    }
+
+    /// Counts it, and writes its line.
+    pub fn finish(self, parts: Parts<'_>, metrics: &Metrics, log: &Log, sent: Sent<'_>) {
+        let took = parts.clock.mono().since(self.arrived);
+        (parts.store)(self.cache).served(self.looked);
+        let hit = CacheResult::HitMemory;
+        metrics.request(Some(self.route), &self.method, self.status, hit, took, 0, sent.bytes);
+        let Some(words) = &self.words else { return };
+        log.write(&Line {
+            at: self.at,
+            request_id: &self.request_id,
+            client: self.client.addr,
+            method: self.method.as_str(),
+            host: &words.host,
+            target: &words.target,
+            protocol: words.protocol,
+            status: self.status,
+            bytes_in: 0,
+            bytes_out: sent.bytes,
+            took,
+            route: Some(parts.plan.routes[self.route].name.as_str()),
+            upstream: None,
+            instance: None,
+            tries: 0,
+            cache: Some(&self.cache_status),
+            error: sent.error,
+            user_agent: words.user_agent.as_deref(),
+            referer: words.referer.as_deref(),
+        });
+    }
+}

@@ -1,0 +1,97 @@
+//! The socket's side of the short way: what [`fast_path`] answers is sent, counted and logged here.
+
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use pingora::protocols::Stream;
+use smallvec::SmallVec;
+use tokio::io::AsyncWriteExt;
+
+use super::journey::InFlight;
+use super::live::Live;
+use super::reply::Failure;
+use crate::fast_path::{self, Answer, Parts, Request, Sent};
+
+/// The address of a connection's peer.
+pub(super) fn peer(stream: &Stream) -> IpAddr {
+    stream
+        .get_socket_digest()
+        .and_then(|digest| digest.peer_addr().and_then(|addr| addr.as_inet().map(|inet| inet.ip())))
+        .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+}
+
+/// The answer to a request that is a plain hit; `None`: it goes the long way.
+pub(super) fn answer(live: &Live, request: &Request<'_>) -> Option<Answer> {
+    if !live.short_way.load(Ordering::Relaxed) {
+        return None;
+    }
+    fast_path::answer(parts(live, &|id| &live.cache(id).store), request)
+}
+
+fn parts<'a>(
+    live: &'a Live,
+    store: &'a dyn Fn(crate::plan::CacheId) -> &'a crate::store::Store,
+) -> Parts<'a> {
+    Parts {
+        plan: &live.plan,
+        clock: &live.clock,
+        store,
+        new_id: super::new_request_id,
+        logged: live.log.is_on(),
+    }
+}
+
+/// Sends an answer, counts it and writes its line. Whether the connection may be used again; if not, it is closed.
+pub(super) async fn send(live: &Live, patience: Duration, stream: &mut Stream, answer: Answer) -> bool {
+    let in_flight = InFlight::enter(&live.metrics);
+    let (written, result) = write(stream, patience, &answer.head, answer.content()).await;
+    let sent = Sent {
+        bytes: written.saturating_sub(answer.head.len()) as u64,
+        error: result.is_err().then_some(Failure::ClientGone.as_str()),
+    };
+    let keep = answer.keep && result.is_ok();
+    answer.finish(parts(live, &|id| &live.cache(id).store), &live.metrics, &live.log, sent);
+    drop(in_flight);
+    if !keep && result.is_ok() {
+        // The client may be gone already; then there is nobody to tell.
+        let _ = tokio::time::timeout(patience, stream.shutdown()).await;
+    }
+    keep
+}
+
+/// Writes head and content, as one where the system takes them as one; how many bytes were taken, and why not all. `patience` is for each
+/// write, so that a slow client that goes on reading is served to its end.
+async fn write(
+    stream: &mut Stream,
+    patience: Duration,
+    head: &[u8],
+    content: &[bytes::Bytes],
+) -> (usize, io::Result<()>) {
+    let mut slices: SmallVec<[IoSlice<'_>; 8]> = SmallVec::with_capacity(1 + content.len());
+    slices.push(IoSlice::new(head));
+    slices.extend(content.iter().map(|piece| IoSlice::new(piece)));
+    let mut rest = slices.as_mut_slice();
+    let mut written = 0;
+    IoSlice::advance_slices(&mut rest, 0);
+    while !rest.is_empty() {
+        let step = match tokio::time::timeout(patience, stream.write_vectored(rest)).await {
+            Ok(Ok(0)) => Err(io::ErrorKind::WriteZero.into()),
+            Ok(step) => step,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        };
+        match step {
+            Ok(count) => {
+                written += count;
+                IoSlice::advance_slices(&mut rest, count);
+            }
+            Err(error) => return (written, Err(error)),
+        }
+    }
+    let flushed = match tokio::time::timeout(patience, stream.flush()).await {
+        Ok(flushed) => flushed,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    };
+    (written, flushed)
+}

@@ -25,6 +25,7 @@ async fn what_one_gateway_stores_another_finds_and_keeps_in_memory() {
     let (one, two) = (Gateway::over(&redis.url()), Gateway::over(&redis.url()));
     let key = key("/a");
     let entry = answer(&key, "hello", &one.clock);
+    one.until_up().await;
     one.put(&key, &entry);
     one.tier.flush().await;
     let found = two.lookup(&key).await;
@@ -719,7 +720,7 @@ async fn a_password_and_a_database_are_used() {
     one.tier.flush().await;
     assert_eq!(text(&two.lookup(&key).await).as_deref(), Some("hello"));
     let names: Vec<String> = ask(&url, &[b"KEYS", b"*"]).await;
-    assert_eq!(names, [name_of(&key)]);
+    assert!(names.contains(&name_of(&key)), "{names:?}");
     let wrong = Gateway::over(&format!("redis://:wrong@{}/2", redis.addr()));
     assert!(wrong.lookup(&key).await.trouble.is_some());
 }

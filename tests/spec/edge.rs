@@ -23,6 +23,7 @@ pub struct Configuration {
     upstream: String,
     cache: Option<String>,
     listen: String,
+    admin: String,
     rest: String,
     routes: Option<String>,
     first_upstream: bool,
@@ -46,6 +47,7 @@ impl Edge {
             upstream: String::new(),
             cache: Some(String::new()),
             listen: String::new(),
+            admin: String::new(),
             rest: String::new(),
             routes: None,
             first_upstream: true,
@@ -136,6 +138,12 @@ impl Configuration {
         self
     }
 
+    /// Adds lines to `[admin]`.
+    pub fn admin(mut self, lines: &str) -> Self {
+        self.admin = lines.into();
+        self
+    }
+
     /// Adds tables.
     pub fn also(mut self, tables: &str) -> Self {
         self.rest.push_str(tables);
@@ -169,8 +177,8 @@ impl Configuration {
             String::new()
         };
         format!(
-            "[listen.web]\naddr = \"127.0.0.1:0\"\n{}\n[admin]\naddr = \"127.0.0.1:0\"\n{log}{upstream}{cache}\n{routes}\n{}",
-            self.listen, self.rest
+            "[listen.web]\naddr = \"127.0.0.1:0\"\n{}\n[admin]\naddr = \"127.0.0.1:0\"\n{}\n{log}{upstream}{cache}\n{routes}\n{}",
+            self.listen, self.admin, self.rest
         )
     }
 

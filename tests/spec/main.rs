@@ -19,6 +19,8 @@ mod coalesce;
 
 mod redis;
 
+mod purge;
+
 mod balance;
 
 mod forward;

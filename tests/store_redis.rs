@@ -351,12 +351,12 @@ async fn a_gateway_that_missed_an_invalidation_does_not_bring_old_variants_back(
     one.put(&key, &answer_for(&key, "de", "old", &one.clock));
     one.tier.flush().await;
     assert!(two.lookup_for(&key, "de").await.entry.is_some());
-    one.store.invalidate(&key);
-    one.tier.flush().await;
+    // What another gateway's invalidation does in Redis, without the message that would tell of it.
+    let _: i64 = redis.ask(&[b"DEL", name_of(&key).as_bytes()]).await;
     two.put(&key, &answer_for(&key, "fr", "new", &two.clock));
     two.tier.flush().await;
     let third = Gateway::bare(&redis.url());
-    for gateway in [&one, &two, &third] {
+    for gateway in [&two, &third] {
         assert_eq!(text(&gateway.lookup_for(&key, "fr").await).as_deref(), Some("new"));
         assert_eq!(text(&gateway.lookup_for(&key, "de").await), None);
     }

@@ -9,7 +9,7 @@ use vanne::config::{self, Overrides, Source};
 
 use crate::support::client::{Answer, Ask, Client};
 use crate::support::origin::Origin;
-use crate::support::within;
+use crate::support::{poll_until, within};
 
 /// A running gateway and a client of its first listener.
 pub struct Edge {
@@ -180,6 +180,13 @@ impl Configuration {
             "[listen.web]\naddr = \"127.0.0.1:0\"\n{}\n[admin]\naddr = \"127.0.0.1:0\"\n{}\n{log}{upstream}{cache}\n{routes}\n{}",
             self.listen, self.admin, self.rest
         )
+    }
+
+    /// Starts the gateway and waits until Redis is in use: what is fetched before that cannot be known to be newer than all purges.
+    pub async fn start_with_redis(self) -> Edge {
+        let edge = self.start().await;
+        poll_until("Redis to be in use", || async { edge.metric("vanne_redis_up") == Some(1.0) }).await;
+        edge
     }
 
     /// Starts the gateway.

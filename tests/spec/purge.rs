@@ -125,8 +125,8 @@ async fn an_answer_begun_before_a_purge_and_finished_after_it_is_not_kept() {
 async fn a_purge_reaches_the_other_gateways_and_redis() {
     let redis = Redis::start().await;
     let origin = shop().await;
-    let one = Edge::serving(&origin).with_token().redis(&redis.url()).start().await;
-    let two = Edge::serving(&origin).with_token().redis(&redis.url()).start().await;
+    let one = Edge::serving(&origin).with_token().redis(&redis.url()).start_with_redis().await;
+    let two = Edge::serving(&origin).with_token().redis(&redis.url()).start_with_redis().await;
     for target in ["/a/1", "/b/1"] {
         one.get(target).await.expect(200);
         one.flush_redis().await;
@@ -148,12 +148,12 @@ async fn a_purge_reaches_the_other_gateways_and_redis() {
 async fn a_gateway_that_starts_later_does_not_serve_what_was_purged() {
     let redis = Redis::start().await;
     let origin = shop().await;
-    let one = Edge::serving(&origin).with_token().redis(&redis.url()).start().await;
+    let one = Edge::serving(&origin).with_token().redis(&redis.url()).start_with_redis().await;
     one.get("/a/1").await.expect(200);
     one.get("/b/1").await.expect(200);
     one.flush_redis().await;
     purge(&one, r#"{"tags":["a"]}"#).await.expect(200);
-    let two = Edge::serving(&origin).with_token().redis(&redis.url()).start().await;
+    let two = Edge::serving(&origin).with_token().redis(&redis.url()).start_with_redis().await;
     two.get("/a/1").await.expect(200).cache("fwd=uri-miss; stored");
     two.get("/b/1").await.expect(200).cache("vanne-redis; hit");
     one.finish().await;
@@ -164,11 +164,11 @@ async fn a_gateway_that_starts_later_does_not_serve_what_was_purged() {
 async fn when_the_log_of_purges_is_lost_what_is_older_is_validated() {
     let redis = Redis::start().await;
     let origin = shop().await;
-    let one = Edge::serving(&origin).with_token().redis(&redis.url()).start().await;
+    let one = Edge::serving(&origin).with_token().redis(&redis.url()).start_with_redis().await;
     one.get("/a/1").await.expect(200);
     one.flush_redis().await;
     redis.command(&["DEL", "vanne:v1:{fleet}:purges"]).await;
-    let two = Edge::serving(&origin).with_token().redis(&redis.url()).start().await;
+    let two = Edge::serving(&origin).with_token().redis(&redis.url()).start_with_redis().await;
     two.get("/a/1").await.expect(200).cache("fwd=stale; fwd-status=304");
     one.finish().await;
     two.finish().await;
@@ -178,7 +178,7 @@ async fn when_the_log_of_purges_is_lost_what_is_older_is_validated() {
 async fn a_purge_made_while_redis_is_away_is_told_when_it_is_back() {
     let mut redis = Redis::start().await;
     let origin = shop().await;
-    let one = Edge::serving(&origin).with_token().redis(&redis.url()).start().await;
+    let one = Edge::serving(&origin).with_token().redis(&redis.url()).start_with_redis().await;
     one.get("/a/1").await.expect(200);
     redis.kill();
     let answer = purge(&one, r#"{"tags":["a"]}"#).await.expect(200).text();
@@ -199,7 +199,7 @@ async fn while_the_fleet_is_not_heard_memory_is_trusted_for_a_time_only() {
         let mut redis = Redis::start().await;
         let origin = shop().await;
         let tables = format!("[redis]\nurl = \"{}\"\ntrust = \"{trust}\"\n", redis.url());
-        let edge = Edge::serving(&origin).also(&tables).start().await;
+        let edge = Edge::serving(&origin).also(&tables).start_with_redis().await;
         edge.get("/a/1").await.expect(200);
         redis.kill();
         edge.get("/a/1").await.expect(200).cache("vanne-mem; hit");
@@ -218,8 +218,8 @@ async fn while_the_fleet_is_not_heard_memory_is_trusted_for_a_time_only() {
 async fn a_change_purges_the_groups_it_names_on_every_gateway() {
     let redis = Redis::start().await;
     let origin = shop().await;
-    let one = Edge::serving(&origin).redis(&redis.url()).start().await;
-    let two = Edge::serving(&origin).redis(&redis.url()).start().await;
+    let one = Edge::serving(&origin).redis(&redis.url()).start_with_redis().await;
+    let two = Edge::serving(&origin).redis(&redis.url()).start_with_redis().await;
     one.get("/a/1").await.expect(200);
     one.flush_redis().await;
     two.get("/a/1").await.expect(200).cache("vanne-redis; hit");
@@ -237,8 +237,8 @@ async fn a_change_purges_the_groups_it_names_on_every_gateway() {
 async fn a_change_made_through_one_gateway_reaches_the_other_s_memory() {
     let redis = Redis::start().await;
     let origin = shop().await;
-    let one = Edge::serving(&origin).redis(&redis.url()).start().await;
-    let two = Edge::serving(&origin).redis(&redis.url()).start().await;
+    let one = Edge::serving(&origin).redis(&redis.url()).start_with_redis().await;
+    let two = Edge::serving(&origin).redis(&redis.url()).start_with_redis().await;
     one.get("/c/1").await.expect(200);
     one.flush_redis().await;
     two.get("/c/1").await.expect(200).cache("vanne-redis; hit");
@@ -256,8 +256,8 @@ async fn a_change_made_through_one_gateway_reaches_the_other_s_memory() {
 async fn a_stale_answer_in_memory_gives_way_to_a_fresher_one_in_redis() {
     let redis = Redis::start().await;
     let origin = shop().await;
-    let one = Edge::serving(&origin).redis(&redis.url()).start().await;
-    let two = Edge::serving(&origin).redis(&redis.url()).start().await;
+    let one = Edge::serving(&origin).redis(&redis.url()).start_with_redis().await;
+    let two = Edge::serving(&origin).redis(&redis.url()).start_with_redis().await;
     one.get("/a/1").await.expect(200);
     one.flush_redis().await;
     two.get("/a/1").await.expect(200).cache("vanne-redis; hit");
@@ -275,7 +275,7 @@ async fn a_stale_answer_in_memory_gives_way_to_a_fresher_one_in_redis() {
 async fn a_purge_costs_redis_the_same_with_one_answer_and_with_many() {
     let redis = Redis::start().await;
     let origin = shop().await;
-    let edge = Edge::serving(&origin).with_token().redis(&redis.url()).start().await;
+    let edge = Edge::serving(&origin).with_token().redis(&redis.url()).start_with_redis().await;
     let mut sizes = Vec::new();
     for count in [1, 200] {
         for i in 0..count {
@@ -309,7 +309,7 @@ async fn a_purge_costs_redis_the_same_with_one_answer_and_with_many() {
 async fn everything_the_fleet_writes_expires_its_log_too() {
     let redis = Redis::start().await;
     let origin = shop().await;
-    let edge = Edge::serving(&origin).with_token().redis(&redis.url()).start().await;
+    let edge = Edge::serving(&origin).with_token().redis(&redis.url()).start_with_redis().await;
     edge.get("/a/1").await.expect(200);
     edge.request("DELETE", "/a/1").send().await.expect(204);
     purge(&edge, r#"{"all":true}"#).await.expect(200);
@@ -381,8 +381,8 @@ async fn the_command_line_purges() {
 async fn a_purge_reaches_the_other_gateway_in_well_under_a_second() {
     let redis = Redis::start().await;
     let origin = shop().await;
-    let one = Edge::serving(&origin).with_token().redis(&redis.url()).start().await;
-    let two = Edge::serving(&origin).redis(&redis.url()).start().await;
+    let one = Edge::serving(&origin).with_token().redis(&redis.url()).start_with_redis().await;
+    let two = Edge::serving(&origin).redis(&redis.url()).start_with_redis().await;
     let mut slowest = Duration::ZERO;
     for _ in 0..20 {
         two.get("/a/1").await.expect(200);

@@ -127,8 +127,10 @@ pub fn start(plan: Plan) -> Result<Running, StartError> {
     live.ready.store(true, Ordering::Release);
     let (admin_stop, never) = watch::channel(false);
     let admin = admin_socket.map(|socket| {
-        let admin = Admin { metrics: live.metrics.clone(), ready: live.ready.clone() };
-        let (address, task) = serve("admin", HttpServer::new_app(AdminApp(admin)), socket, never);
+        let token = live.plan.admin.token.clone();
+        let admin = Admin { metrics: live.metrics.clone(), ready: live.ready.clone(), token };
+        let admin = AdminApp { admin, live: live.clone() };
+        let (address, task) = serve("admin", HttpServer::new_app(admin), socket, never);
         tasks.push(task);
         address
     });

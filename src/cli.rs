@@ -11,7 +11,7 @@
 //! Data goes to standard output, everything else to standard error.
 
 use std::io::{IsTerminal, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,6 +24,8 @@ use crate::app::{self, Running, StartError};
 use crate::config::{self, Overrides, Problems, Source, SystemEnv};
 use crate::demo;
 use crate::plan::{self, LogFormat, Plan};
+use crate::proxy::admin::PURGE;
+use crate::proxy::purge::Order;
 
 const FAILED: u8 = 1;
 const NOT_PERMITTED: u8 = 77;
@@ -70,11 +72,41 @@ enum Command {
         #[arg(long)]
         keep: bool,
     },
+    /// Act on what a running gateway, and its fleet, have stored.
+    Cache {
+        #[command(subcommand)]
+        what: CacheCommand,
+    },
     /// Print what the program knows about its configuration.
     Config {
         #[command(subcommand)]
         what: ConfigCommand,
     },
+}
+
+#[derive(Subcommand)]
+enum CacheCommand {
+    /// Make stored answers invalid, on every gateway and in Redis. Needs `admin.token` in the configuration.
+    Purge(Purge),
+}
+
+#[derive(Args)]
+struct Purge {
+    /// A tag: what the origin named in Cache-Tag, Surrogate-Key or xkey.
+    #[arg(long)]
+    tag: Vec<String>,
+    /// A URL, with its query.
+    #[arg(long)]
+    url: Vec<String>,
+    /// A directory: `https://host/directory/`.
+    #[arg(long)]
+    prefix: Vec<String>,
+    /// Everything.
+    #[arg(long)]
+    all: bool,
+    /// Let them become stale instead of going.
+    #[arg(long)]
+    soft: bool,
 }
 
 #[derive(Subcommand)]
@@ -150,6 +182,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
             let redis = redis.or(settings.redis_url);
             show(demo::Options { seconds, redis, keep })
         }
+        Some(Command::Cache { what: CacheCommand::Purge(purge) }) => self::purge(&settings, purge),
         Some(Command::Config { what: ConfigCommand::Reference }) => print(&config::reference()),
         Some(Command::Config { what: ConfigCommand::Schema }) => print(&config::schema()),
         None => Err(Failure { code: 2, text: Arguments::command().render_help().to_string() }),
@@ -366,6 +399,30 @@ fn healthcheck(settings: &Settings, ready: bool) -> Result<(), Failure> {
     }
 }
 
+fn purge(settings: &Settings, purge: Purge) -> Result<(), Failure> {
+    let plan = plan(settings)?;
+    let (Some(addr), Some(token)) = (plan.admin.addr, plan.admin.token) else {
+        let text = "vanne: purging is off: set admin.addr and admin.token in the configuration";
+        return Err(Failure { code: BAD_CONFIGURATION, text: text.to_owned() });
+    };
+    let Purge { tag: tags, url: urls, prefix: prefixes, all, soft } = purge;
+    let order = Order { tags, urls, prefixes, all, soft };
+    let body = serde_json::to_string(&order).map_err(|e| Failure::at_run_time(format!("vanne: {e}")))?;
+    let length = body.len();
+    let (status, answer) = exchange(
+        reachable(addr),
+        &format!(
+            "POST {PURGE} HTTP/1.1\r\nHost: {addr}\r\nAuthorization: Bearer {token}\r\nContent-Length: {length}\r\n\
+             Connection: close\r\n\r\n{body}"
+        ),
+    )
+    .map_err(|e| Failure::at_run_time(format!("vanne: no answer from http://{addr}{PURGE}: {e}")))?;
+    match status {
+        200 => print(&answer),
+        _ => Err(Failure::at_run_time(format!("vanne: http://{addr}{PURGE} answered {status}: {answer}"))),
+    }
+}
+
 /// An address to listen on may be "any"; one to connect to is this machine then.
 fn reachable(addr: SocketAddr) -> SocketAddr {
     match addr {
@@ -377,15 +434,22 @@ fn reachable(addr: SocketAddr) -> SocketAddr {
     }
 }
 
-fn ask(addr: impl ToSocketAddrs, path: &str) -> std::io::Result<u16> {
-    let addr = addr.to_socket_addrs()?.next().ok_or(std::io::ErrorKind::AddrNotAvailable)?;
+fn ask(addr: SocketAddr, path: &str) -> std::io::Result<u16> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
+    exchange(addr, &request).map(|(status, _)| status)
+}
+
+/// Sends a request and gives the answer's status and content.
+fn exchange(addr: SocketAddr, request: &str) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&addr, HEALTHCHECK)?;
     stream.set_read_timeout(Some(HEALTHCHECK))?;
     stream.set_write_timeout(Some(HEALTHCHECK))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
-    stream.take(4096).read_to_end(&mut answer)?;
+    stream.take(64 * 1024).read_to_end(&mut answer)?;
     let status =
         std::str::from_utf8(answer.get(9..12).unwrap_or_default()).ok().and_then(|code| code.parse().ok());
-    status.ok_or_else(|| std::io::Error::other("not an HTTP answer"))
+    let status = status.ok_or_else(|| std::io::Error::other("not an HTTP answer"))?;
+    let text = String::from_utf8_lossy(&answer);
+    Ok((status, text.split_once("\r\n\r\n").map_or("", |(_, content)| content).to_owned()))
 }

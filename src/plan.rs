@@ -101,11 +101,20 @@ pub struct ClientLimits {
     pub min_rate: ByteSize,
 }
 
-/// The operator's own listener: `/metrics`, `/healthz`, `/readyz`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The operator's own listener: `/metrics`, `/healthz`, `/readyz`, and the purge API.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Admin {
     /// Where it listens; `None` turns it off.
     pub addr: Option<SocketAddr>,
+    /// What a request that changes something must show; `None`: there are none. A secret: `Debug` hides it.
+    pub token: Option<String>,
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let token = self.token.as_ref().map(|_| "***");
+        f.debug_struct("Admin").field("addr", &self.addr).field("token", &token).finish()
+    }
 }
 
 /// Log settings.
@@ -148,6 +157,8 @@ pub struct Redis {
     pub timeout: Duration,
     /// What every key begins with.
     pub prefix: String,
+    /// While purges made elsewhere do not arrive: how long an answer is trusted after it was last known to be right.
+    pub trust: Duration,
 }
 
 impl std::fmt::Debug for Redis {
@@ -156,6 +167,7 @@ impl std::fmt::Debug for Redis {
             .field("url", &"***")
             .field("timeout", &self.timeout)
             .field("prefix", &self.prefix)
+            .field("trust", &self.trust)
             .finish()
     }
 }

@@ -25,6 +25,7 @@ async fn what_one_gateway_stores_another_finds_and_keeps_in_memory() {
     let (one, two) = (Gateway::over(&redis.url()), Gateway::over(&redis.url()));
     let key = key("/a");
     let entry = answer(&key, "hello", &one.clock);
+    one.until_up().await;
     one.put(&key, &entry);
     one.tier.flush().await;
     let found = two.lookup(&key).await;
@@ -350,12 +351,12 @@ async fn a_gateway_that_missed_an_invalidation_does_not_bring_old_variants_back(
     one.put(&key, &answer_for(&key, "de", "old", &one.clock));
     one.tier.flush().await;
     assert!(two.lookup_for(&key, "de").await.entry.is_some());
-    one.store.invalidate(&key);
-    one.tier.flush().await;
+    // What another gateway's invalidation does in Redis, without the message that would tell of it.
+    let _: i64 = redis.ask(&[b"DEL", name_of(&key).as_bytes()]).await;
     two.put(&key, &answer_for(&key, "fr", "new", &two.clock));
     two.tier.flush().await;
     let third = Gateway::bare(&redis.url());
-    for gateway in [&one, &two, &third] {
+    for gateway in [&two, &third] {
         assert_eq!(text(&gateway.lookup_for(&key, "fr").await).as_deref(), Some("new"));
         assert_eq!(text(&gateway.lookup_for(&key, "de").await), None);
     }
@@ -719,7 +720,7 @@ async fn a_password_and_a_database_are_used() {
     one.tier.flush().await;
     assert_eq!(text(&two.lookup(&key).await).as_deref(), Some("hello"));
     let names: Vec<String> = ask(&url, &[b"KEYS", b"*"]).await;
-    assert_eq!(names, [name_of(&key)]);
+    assert!(names.contains(&name_of(&key)), "{names:?}");
     let wrong = Gateway::over(&format!("redis://:wrong@{}/2", redis.addr()));
     assert!(wrong.lookup(&key).await.trouble.is_some());
 }

@@ -280,6 +280,42 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
+/// Where the answer under a key is on the web.
+pub struct Place<'t> {
+    /// Scheme, host and port, as they stand in the text.
+    pub origin: &'t [u8],
+    /// Host and port, as they stand in the text.
+    pub authority: &'t [u8],
+    /// The path.
+    pub path: &'t [u8],
+    /// All but the scheme, and but the fields and cookies that count, as it stands in the text.
+    pub url: &'t [u8],
+}
+
+/// Reads the place from a key's text. Of a text that is none, its parts are empty.
+pub fn place(text: &[u8]) -> Place<'_> {
+    const HEAD: usize = 5;
+    let (mut scheme, mut authority, mut path, mut at) = (0, 0, &[][..], 0);
+    for (kind, value) in parts(text) {
+        if matches!(kind, part::HEADER | part::COOKIE | part::VALUE) {
+            break;
+        }
+        at += HEAD + value.len();
+        match kind {
+            part::SCHEME => (scheme, authority) = (at, at),
+            part::HOST | part::PORT => authority = at,
+            part::PATH => path = value,
+            _ => {}
+        }
+    }
+    Place {
+        origin: &text[..authority],
+        authority: &text[scheme.min(authority)..authority],
+        path,
+        url: &text[scheme.min(at)..at],
+    }
+}
+
 /// Calls `visit` with every value of a cookie: which of several an origin takes is not ours to know.
 pub(super) fn each_cookie(fields: &dyn Fields, name: &str, mut visit: impl FnMut(&[u8])) {
     fields.each("cookie", &mut |line| {

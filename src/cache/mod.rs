@@ -21,6 +21,7 @@ pub mod invalidate;
 pub mod key;
 pub mod lookup;
 pub mod policy;
+pub mod purge;
 pub mod range;
 pub mod record;
 pub mod status;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::policy::LifetimeSource;
+use super::purge::Epoch;
 use super::vary::Variant;
 use crate::base::clock::WallTime;
 
@@ -56,8 +57,8 @@ pub struct ReuseRule {
 #[derive(Debug, Clone, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "none is kept: each is taken apart where it was read")]
 pub enum Stored {
-    /// An answer with its body.
-    Answer(Record, Bytes),
+    /// An answer, the last purge known when its making began, and its body.
+    Answer(Record, Epoch, Bytes),
     /// The answers under this key vary: the fields that choose, and the generation whose variants count.
     Variants(Variants),
 }
@@ -128,15 +129,16 @@ pub const VARIANTS_SUM: std::ops::Range<usize> = PREAMBLE.len()..HEAD;
 /// Writes the stored form: magic, version, checksum over everything that follows, then the content.
 pub fn encode(stored: &Stored) -> Vec<u8> {
     match stored {
-        Stored::Answer(record, body) => encode_answer(record, std::slice::from_ref(body)),
+        Stored::Answer(record, epoch, body) => encode_answer(record, *epoch, std::slice::from_ref(body)),
         Stored::Variants(variants) => encode_variants(variants),
     }
 }
 
 /// Writes the stored form of an answer whose content lies in pieces, copying each once. Like [`encode`] of the whole.
-pub fn encode_answer(record: &Record, body: &[Bytes]) -> Vec<u8> {
+pub fn encode_answer(record: &Record, epoch: Epoch, body: &[Bytes]) -> Vec<u8> {
     let length = body.iter().map(Bytes::len).sum();
     let mut out = Writer::begin(ANSWER, length);
+    out.number(epoch);
     out.bytes(&record.key);
     out.raw(&record.status.as_u16().to_le_bytes());
     out.number(record.received.as_millis());
@@ -267,6 +269,7 @@ struct Reader {
 
 impl Reader {
     fn answer(mut self) -> Result<Stored, Damage> {
+        let epoch = self.number()?;
         let record = Record {
             key: Arc::from(&self.bytes()?[..]),
             status: StatusCode::from_u16(u16::from_le_bytes(self.array()?)).map_err(|_| Damage::Content)?,
@@ -286,7 +289,7 @@ impl Reader {
         if length != self.bytes.len() {
             return Err(Damage::Length);
         }
-        Ok(Stored::Answer(record, self.bytes))
+        Ok(Stored::Answer(record, epoch, self.bytes))
     }
 
     fn variants(mut self) -> Result<Stored, Damage> {
@@ -437,7 +440,7 @@ mod tests {
     }
 
     fn answer() -> Stored {
-        Stored::Answer(record(), Bytes::from_static(b"content"))
+        Stored::Answer(record(), 7, Bytes::from_static(b"content"))
     }
 
     fn variants(generation: u64) -> Variants {
@@ -461,7 +464,7 @@ mod tests {
 
     #[test]
     fn lines_keep_their_order_and_repeats() {
-        let Ok(Stored::Answer(read, _)) = decode(encode(&answer()).into()) else { panic!() };
+        let Ok(Stored::Answer(read, ..)) = decode(encode(&answer()).into()) else { panic!() };
         let values: Vec<_> = read.fields.get_all("x-a").iter().map(HeaderValue::as_bytes).collect();
         assert_eq!(values, [&b"1"[..], b"caf\xe9"]);
     }
@@ -481,14 +484,14 @@ mod tests {
     #[test]
     fn the_body_is_not_copied() {
         let bytes = Bytes::from(encode(&answer()));
-        let Ok(Stored::Answer(_, body)) = decode(bytes.clone()) else { panic!() };
+        let Ok(Stored::Answer(.., body)) = decode(bytes.clone()) else { panic!() };
         assert_eq!(body.as_ptr(), bytes[bytes.len() - body.len()..].as_ptr());
     }
 
     #[test]
     fn pieces_are_stored_like_their_whole() {
         let pieces = [Bytes::from_static(b"con"), Bytes::new(), Bytes::from_static(b"tent")];
-        assert_eq!(encode_answer(&record(), &pieces), encode(&answer()));
+        assert_eq!(encode_answer(&record(), 7, &pieces), encode(&answer()));
     }
 
     #[test]
@@ -531,7 +534,7 @@ mod tests {
     #[test]
     fn more_lines_than_a_map_can_hold_are_damage_not_a_panic() {
         let mut out = Writer::begin(ANSWER, 0);
-        let plain = encode_answer(&Record { fields: HeaderMap::new(), ..record() }, &[]);
+        let plain = encode_answer(&Record { fields: HeaderMap::new(), ..record() }, 7, &[]);
         out.raw(&plain[HEAD + 1..plain.len() - 12]);
         out.length(40_000);
         for line in 0..40_000 {
@@ -545,6 +548,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_record_reads_back_the_same(
+            epoch in any::<u64>(),
             key in vec(any::<u8>(), 0..50),
             status in 100u16..1000,
             received in any::<u64>(),
@@ -578,7 +582,7 @@ mod tests {
                 vary: lines.iter().map(|(n, _)| HeaderName::from_bytes(n.as_bytes()).unwrap()).collect(),
                 variant: Variant(values.into_iter().map(|v| v.map(Vec::into_boxed_slice)).collect()),
             };
-            let stored = Stored::Answer(record, body.into());
+            let stored = Stored::Answer(record, epoch, body.into());
             prop_assert_eq!(decode(encode(&stored).into()), Ok(stored));
         }
 

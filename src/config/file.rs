@@ -11,7 +11,7 @@ use toml::de::DeValue;
 use super::kind::{
     Address, AdminAddress, AnySize, AnyTime, BodyForm, ByStatus, CheckType, CookieName, Count, HostName,
     HostPort, JsonPointer, Label, Level, List, Named, Network, OneOrMany, OrOff, Path, Prefix, Pseudonym,
-    RedisUrl, Size, Statuses, Text, Threads, Timeout,
+    RedisUrl, Size, Statuses, Text, Threads, Timeout, Token,
 };
 use super::read::{Node, Reader, Set, State};
 use super::reference::section_schema;
@@ -96,10 +96,13 @@ table! {
 }
 
 table! {
-    /// The operator's own listener: /metrics, /healthz, /readyz. Keep it away from the public.
+    /// The operator's own listener: /metrics, /healthz, /readyz, /api/v1/purge. Keep it away from the public.
     AdminTable {
         /// Where to listen, or "off".
         addr: AdminAddress = "127.0.0.1:9180", or "off";
+        /// What a request that changes something must show, as `Authorization: Bearer …`: at least 16 characters. Empty: purging over the
+        /// network is off.
+        token: Token = "", or "${VANNE_ADMIN_TOKEN:-change-me-please-0123}";
     }
 }
 
@@ -126,6 +129,9 @@ table! {
         timeout: Timeout = "50ms", or "80ms";
         /// What every key begins with. Gateways with the same prefix share their answers.
         prefix: Prefix = "vanne", or "staging";
+        /// While Redis cannot tell what other gateways purge: how long an answer is served after it was last known to be right, before
+        /// the instances are asked to confirm it.
+        trust: AnyTime = "10s", or "1m";
     }
 }
 

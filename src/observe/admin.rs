@@ -1,4 +1,4 @@
-//! The operator's endpoints: `/metrics`, `/healthz`, `/readyz`.
+//! The operator's endpoints: `/metrics`, `/healthz`, `/readyz`, and who may change something.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +11,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// Whether the gateway takes requests: false while draining.
     pub ready: Arc<AtomicBool>,
+    /// What a request that changes something must show; `None`: none may.
+    pub token: Option<String>,
 }
 
 /// An answer of the operator's listener.
@@ -35,6 +37,8 @@ vanne
 /metrics  what happened, for Prometheus
 /healthz  200 while the process lives
 /readyz   200 while requests are taken, 503 while draining
+
+POST /api/v1/purge makes stored answers invalid, when admin.token is set
 ";
 
 impl Admin {
@@ -51,6 +55,27 @@ impl Admin {
             "GET" | "HEAD" => known(self),
             _ => Answer::text(405, "only GET and HEAD are answered here\n"),
         }
+    }
+
+    /// Whether a request with this Authorization may change something (RFC 6750 §2.1).
+    ///
+    /// # Errors
+    /// The answer that refuses it.
+    pub fn may_change(&self, authorization: Option<&[u8]>) -> Result<(), Answer> {
+        let Some(token) = &self.token else {
+            let why = "off: no admin.token is set in the configuration";
+            return Err(Answer::json(403, serde_json::json!({ "error": why })));
+        };
+        let shown = authorization.and_then(|value| {
+            let (scheme, token) = value.split_at_checked(7)?;
+            scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
+        });
+        // Hashes are compared, so that the time it takes tells nothing about the token.
+        if shown.is_some_and(|shown| blake3::hash(shown) == blake3::hash(token.as_bytes())) {
+            return Ok(());
+        }
+        let why = "not permitted: send Authorization: Bearer with the token of the configuration";
+        Err(Answer::json(401, serde_json::json!({ "error": why })))
     }
 
     fn index(&self) -> Answer {
@@ -81,6 +106,11 @@ impl Answer {
         (self.status == 405).then_some(ALLOW)
     }
 
+    /// A JSON answer.
+    pub fn json(status: u16, value: serde_json::Value) -> Self {
+        Self { status, content_type: "application/json", body: format!("{value}\n") }
+    }
+
     fn text(status: u16, body: &str) -> Self {
         Self { status, content_type: TEXT, body: body.to_owned() }
     }
@@ -92,7 +122,7 @@ mod tests {
     use crate::observe::metrics::tests::{plan, value};
 
     fn admin(ready: bool) -> Admin {
-        Admin { metrics: Metrics::new(&plan()), ready: Arc::new(AtomicBool::new(ready)) }
+        Admin { metrics: Metrics::new(&plan()), ready: Arc::new(AtomicBool::new(ready)), token: None }
     }
 
     #[test]
@@ -140,9 +170,30 @@ mod tests {
     }
 
     #[test]
+    fn only_who_knows_the_token_may_change_something() {
+        let with = |token: Option<&str>| Admin { token: token.map(str::to_owned), ..admin(true) };
+        for (token, shown, status) in [
+            (None, None, Some(403)),
+            (None, Some("Bearer "), Some(403)),
+            (Some("secret"), None, Some(401)),
+            (Some("secret"), Some("Bearer wrong"), Some(401)),
+            (Some("secret"), Some("Bearer secre"), Some(401)),
+            (Some("secret"), Some("Bearer secrets"), Some(401)),
+            (Some("secret"), Some("Basic secret"), Some(401)),
+            (Some("secret"), Some("secret"), Some(401)),
+            (Some("secret"), Some("Bearer secret"), None),
+            (Some("secret"), Some("bearer secret"), None),
+        ] {
+            let refused = with(token).may_change(shown.map(str::as_bytes)).err().map(|answer| answer.status);
+            assert_eq!(refused, status, "{token:?} {shown:?}");
+        }
+    }
+
+    #[test]
     fn the_index_names_every_page() {
         let admin = admin(true);
-        for line in admin.answer("GET", "/").body.lines().skip(1) {
+        let index = admin.answer("GET", "/").body;
+        for line in index.lines().skip(1).take_while(|line| !line.is_empty()) {
             let path = line.split_whitespace().next().unwrap_or_default();
             assert_eq!(admin.answer("GET", path).status, 200, "{path}");
         }

@@ -704,12 +704,13 @@ pub(super) mod tests {
                 name: "vanne".into(),
             },
             listeners: Vec::new(),
-            admin: plan::Admin { addr: None },
+            admin: plan::Admin { addr: None, token: None },
             log: plan::Log { level: "info".into(), format: LogFormat::Text, access: AccessLog::Off },
             redis: Some(plan::Redis {
                 url: "redis://127.0.0.1".into(),
                 timeout: Duration::from_millis(50),
                 prefix: String::new(),
+                trust: Duration::from_secs(10),
             }),
             upstreams: vec![upstream("api", &["127.0.0.1:8001", "127.0.0.1:8002"])],
             caches: vec![plan::Cache {

@@ -1,27 +1,89 @@
-//! The operator's listener: carries [`Admin`]'s answers over HTTP.
+//! The operator's listener: carries [`Admin`]'s answers over HTTP, and takes purges.
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use http::{Response, header};
+use http::{HeaderValue, Method, Response, header};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 
-use crate::observe::admin::Admin;
+use super::live::Live;
+use super::purge::Order;
+use crate::observe::admin::{Admin, Answer};
+
+/// Where purges are asked for.
+pub const PURGE: &str = "/api/v1/purge";
+/// The largest order of a purge, in bytes.
+const LARGEST: usize = 1024 * 1024;
 
 /// Serves [`Admin`] over HTTP.
-pub struct AdminApp(pub Admin);
+pub struct AdminApp {
+    /// What it answers from.
+    pub admin: Admin,
+    /// What it acts on.
+    pub live: Arc<Live>,
+}
+
+impl AdminApp {
+    async fn purge(&self, session: &mut ServerSession) -> Answer {
+        let head = session.req_header();
+        if head.method != Method::POST {
+            return Answer::json(405, error("purges are POSTed"));
+        }
+        let shown = head.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        if let Err(refused) = self.admin.may_change(shown) {
+            return refused;
+        }
+        let body = match whole_body(session).await {
+            Ok(body) => body,
+            Err(answer) => return answer,
+        };
+        let order: Order = match serde_json::from_slice(&body) {
+            Ok(order) => order,
+            Err(wrong) => return Answer::json(400, error(&format!("the order does not read: {wrong}"))),
+        };
+        match order.carry_out(&self.live).await {
+            Ok(done) => Answer::json(200, serde_json::to_value(done).unwrap_or_default()),
+            Err(wrong) => Answer::json(400, error(&wrong.to_string())),
+        }
+    }
+}
+
+async fn whole_body(session: &mut ServerSession) -> Result<Vec<u8>, Answer> {
+    let mut body = Vec::new();
+    loop {
+        match session.read_request_body().await {
+            Ok(Some(piece)) if body.len() + piece.len() <= LARGEST => body.extend_from_slice(&piece),
+            Ok(Some(_)) => return Err(Answer::json(413, error("an order is at most 1 MiB"))),
+            Ok(None) => return Ok(body),
+            Err(_) => return Err(Answer::json(400, error("the order was cut"))),
+        }
+    }
+}
+
+fn error(text: &str) -> serde_json::Value {
+    serde_json::json!({ "error": text })
+}
 
 #[async_trait]
 impl ServeHttp for AdminApp {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let head = session.req_header();
-        let answer = self.0.answer(head.method.as_str(), head.uri.path());
+        let answer = if head.uri.path() == PURGE {
+            self.purge(session).await
+        } else {
+            self.admin.answer(head.method.as_str(), head.uri.path())
+        };
         let mut response = Response::new(answer.body.into_bytes());
         *response.status_mut() = http::StatusCode::from_u16(answer.status).unwrap_or_default();
         let length = response.body().len();
         let fields = response.headers_mut();
-        fields.insert(header::CONTENT_TYPE, http::HeaderValue::from_static(answer.content_type));
+        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
         fields.insert(header::CONTENT_LENGTH, length.into());
-        fields.insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
+        fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if answer.status == 401 {
+            fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         response
     }
 }

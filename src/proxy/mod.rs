@@ -46,6 +46,7 @@ mod patience;
 pub mod peer;
 mod place;
 pub mod probe;
+pub mod purge;
 mod question;
 pub mod reply;
 mod serve;
@@ -60,8 +61,9 @@ use self::reply::{Failure, PAGE_TYPE};
 use crate::balance::retry::{self, Attempt, FailedAt, Verdict};
 use crate::base::dice::Dice;
 use crate::cache::content::is_question;
-use crate::cache::invalidate;
 use crate::cache::key::{Key, KeyFacts};
+use crate::cache::purge::{self as purge_rules, Force, Label};
+use crate::cache::{KeyRules, invalidate};
 use crate::forward;
 use crate::observe::access::Line;
 use crate::plan::{Action, UpstreamId};
@@ -239,6 +241,38 @@ impl Gateway {
         {
             self.invalidate_target(session, journey, admitted, &target.path, target.query.as_deref());
         }
+    }
+
+    /// What a change makes invalid beside its target: the groups it names (RFC 9875 §3).
+    fn changed_groups(&self, session: &Session, journey: &Journey, answer: &ResponseHeader) -> Vec<Label> {
+        let Some(admitted) = journey.admitted.as_ref() else { return Vec::new() };
+        if !answer.headers.contains_key(purge_rules::GROUP_INVALIDATION)
+            || !invalidate::invalidates(&session.req_header().method, answer.status)
+        {
+            return Vec::new();
+        }
+        let facts = KeyFacts {
+            https: journey.client.https,
+            host: &admitted.host,
+            port: admitted.port,
+            path: &admitted.path,
+            query: None,
+            fields: &session.req_header().headers,
+        };
+        let key = Key::of(&facts, &KeyRules::default());
+        purge_rules::invalidated_groups(key.text(), &answer.headers)
+    }
+
+    /// They are invalid before the answer of the change leaves.
+    async fn invalidate_groups(&self, labels: Vec<Label>) {
+        if labels.is_empty() {
+            return;
+        }
+        let live = self.live.clone();
+        let telling = tokio::spawn(async move { live.purge(&labels, Force::Hard).await });
+        // This process knows at once; the client does not wait for a Redis that hangs, while the fleet is told as soon as it can be.
+        let budget = self.live.plan.redis.as_ref().map_or(Duration::from_secs(1), |redis| redis.timeout);
+        let _ = tokio::time::timeout(budget, telling).await;
     }
 
     fn invalidate_target(
@@ -426,6 +460,8 @@ impl ProxyHttp for Gateway {
             upstream.group.answered(picked.index);
         }
         self.invalidate(session, journey, answer);
+        let groups = self.changed_groups(session, journey, answer);
+        self.invalidate_groups(groups).await;
         replace_fields(answer, |fields| {
             forward::response(fields, session.is_upgrade_req());
         })

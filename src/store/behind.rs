@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::Entry;
 use super::memory::{Hash, Held};
+use super::purges::Seal;
 use crate::cache::record::Variants;
 
 /// The number of a write, in the order they were asked for.
@@ -33,6 +34,8 @@ pub struct Variant {
     pub name: Hash,
     /// The answer.
     pub entry: Arc<Entry>,
+    /// What purges judge it by.
+    pub seal: Arc<Seal>,
     /// The marker it has in memory.
     pub marker: Arc<Variants>,
     /// The marker to write when Redis has none that names the same fields.
@@ -50,6 +53,8 @@ pub enum Job {
         name: Hash,
         /// The answer.
         entry: Arc<Entry>,
+        /// What purges judge it by.
+        seal: Arc<Seal>,
     },
     /// A variant and its marker.
     Variant(Variant),
@@ -147,13 +152,13 @@ impl Behind {
     fn note(&mut self, job: &Job) {
         let ticket = self.last;
         match job {
-            Job::Answer { name, entry } => {
-                self.writing.insert(*name, (ticket, Held::answer(entry.clone(), 0)));
+            Job::Answer { name, entry, seal } => {
+                self.writing.insert(*name, (ticket, Held::answer(entry.clone(), 0, seal.clone())));
             }
             Job::Variant(v) => {
                 let shared = v.marker.generation != v.candidate.generation;
                 let marker = Held::Variants { marker: v.marker.clone(), shared };
-                let answer = Held::answer(v.entry.clone(), v.marker.generation);
+                let answer = Held::answer(v.entry.clone(), v.marker.generation, v.seal.clone());
                 self.writing.insert(v.primary, (ticket, marker));
                 self.writing.insert(v.name, (ticket, answer));
             }
@@ -291,7 +296,9 @@ mod tests {
     }
 
     fn answer(name: u8, length: usize) -> Job {
-        Job::Answer { name: [name; 16], entry: entry(length) }
+        let entry = entry(length);
+        let seal = Arc::new(Seal::of(&entry.record, 0));
+        Job::Answer { name: [name; 16], entry, seal }
     }
 
     fn remove(name: u8) -> Job {
@@ -305,6 +312,7 @@ mod tests {
             primary: [primary; 16],
             name: [name; 16],
             entry: entry(1),
+            seal: Arc::new(Seal::of(&entry(1).record, 0)),
             marker: marker(held),
             candidate: marker(offered),
             settle: Arc::new(Nobody),

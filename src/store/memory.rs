@@ -6,6 +6,7 @@ use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
 use super::Entry;
+use super::purges::Seal;
 use crate::base::clock::MonoTime;
 use crate::base::unit::ByteSize;
 use crate::cache::record::Variants;
@@ -22,6 +23,8 @@ pub enum Held {
         entry: Arc<Entry>,
         /// Whose variant it is.
         generation: u64,
+        /// What purges judge it by.
+        seal: Arc<Seal>,
         /// What it takes in memory, in bytes, roughly: asked often while making room, so it is reckoned once.
         weight: u64,
     },
@@ -37,9 +40,9 @@ pub enum Held {
 
 impl Held {
     /// An answer as it is held.
-    pub fn answer(entry: Arc<Entry>, generation: u64) -> Self {
-        let weight = weigh(&entry);
-        Self::Answer { entry, generation, weight }
+    pub fn answer(entry: Arc<Entry>, generation: u64, seal: Arc<Seal>) -> Self {
+        let weight = weigh(&entry) + seal.weight() as u64;
+        Self::Answer { entry, generation, seal, weight }
     }
 }
 
@@ -215,7 +218,9 @@ mod tests {
     }
 
     fn put(memory: &Memory, number: u64, length: usize) -> usize {
-        memory.insert(name(number), Held::answer(entry(length), 0))
+        let entry = entry(length);
+        let seal = Arc::new(Seal::of(&entry.record, 0));
+        memory.insert(name(number), Held::answer(entry, 0, seal))
     }
 
     #[test]

@@ -12,11 +12,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderName;
 
-use crate::base::clock::Clock;
+use crate::base::clock::{Clock, WallTime};
 use crate::base::dice::Dice;
 use crate::base::fields::Fields;
 use crate::base::unit::ByteSize;
 use crate::cache::key::Key;
+use crate::cache::purge::{Epoch, Force, Label};
 use crate::cache::record::{self, Record, Stored, Variants};
 use crate::cache::status::Tier;
 use crate::cache::vary::{self, Variant};
@@ -26,15 +27,18 @@ mod behind;
 mod breaker;
 pub mod flight;
 mod memory;
+mod purges;
 pub mod redis;
 pub mod uses;
 
 use self::behind::{Ahead, Job, Settle};
 use self::memory::{Hash, Held, Memory};
-use self::redis::{RedisTier, Trouble, lock};
+pub use self::purges::Reach;
+use self::purges::{Purges, Seal, Standing};
+use self::redis::{Listener, RedisTier, Trouble, lock};
 
 /// A stored answer with its body, shared by everyone who serves it.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// Everything but the body.
     pub record: Record,
@@ -117,6 +121,7 @@ pub enum Absent {
 /// The answers of one cache, in memory and in Redis.
 pub struct Store {
     local: Arc<Local>,
+    purges: Arc<Purges>,
     redis: Option<Arc<RedisTier>>,
     max_object: ByteSize,
     clock: Arc<Clock>,
@@ -127,12 +132,14 @@ pub struct Store {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Began {
     removals: u64,
+    epoch: Epoch,
 }
 
 impl Began {
     /// A number that changes with every invalidation: what coalescing goes by.
     pub fn stamp(self) -> u64 {
-        self.removals
+        // Neither ever falls, so their sum tells whenever one has grown.
+        self.removals.wrapping_add(self.epoch)
     }
 }
 
@@ -151,7 +158,12 @@ impl Store {
             changes: (0..STRIPES).map(|_| Mutex::default()).collect(),
         });
         local.tell();
-        Self { local, redis, max_object, clock, metrics }
+        let purges = redis.as_ref().map_or_else(|| Arc::new(Purges::alone()), |redis| redis.purges().clone());
+        if let Some(redis) = &redis {
+            let listener: Arc<dyn Listener> = local.clone();
+            redis.listen(Arc::downgrade(&listener));
+        }
+        Self { local, purges, redis, max_object, clock, metrics }
     }
 
     /// Asks memory alone; never waits. Counts nothing: who serves what was found says so with [`Store::served`], who does not goes on to
@@ -173,6 +185,7 @@ impl Store {
         let memory = if near.found.entry.is_some() { "hit" } else { "miss" };
         self.metrics.lookup("memory", memory, self.clock.mono().since(started));
         let Some(redis) = self.redis.as_ref().filter(|_| near.ask_redis) else { return near.found };
+        let stale = near.found;
 
         let started = self.clock.mono();
         let found = self.far(redis, Question { key, request, seen }, near.chosen).await;
@@ -182,12 +195,12 @@ impl Store {
             (None, Some(_)) => "error",
         };
         self.metrics.lookup("redis", result, self.clock.mono().since(started));
-        found
+        fresher(stale, found)
     }
 
     /// The moment before a fetch, for [`Store::put_since`].
     pub fn began(&self, key: &Key) -> Began {
-        Began { removals: self.local.changes(&key.hash()).removals }
+        Began { removals: self.local.changes(&key.hash()).removals, epoch: self.purges.last() }
     }
 
     /// Stores an answer: visible to this process on return, in Redis soon after.
@@ -215,6 +228,18 @@ impl Store {
         // Queued under the lock, so that Redis sees writes to one key in the order in which memory saw them.
         if let Some(redis) = &self.redis {
             redis.remove(primary);
+        }
+    }
+
+    /// Makes everything under these labels invalid: in this process on return, in the others of the fleet as the answer says. Without Redis the
+    /// store's own answers alone.
+    pub async fn purge(&self, labels: &[Label], force: Force) -> Reach {
+        match &self.redis {
+            Some(redis) => redis.purge(labels, force).await,
+            None => {
+                self.purges.purge(labels, force);
+                Reach::Process
+            }
         }
     }
 }
@@ -264,19 +289,24 @@ impl Store {
     fn near(&self, key: &Key, request: &dyn Fields) -> Near {
         let primary = key.hash();
         let (mut found, chosen) = match self.held(&primary) {
-            Some(Held::Answer { entry, .. }) if self.serves_all(key, &entry.record) => {
-                (hit(entry, primary, Tier::Memory), None)
+            Some(Held::Answer { entry, seal, .. }) if self.serves_all(key, &entry.record) => {
+                let found = absent(primary, Tier::Memory);
+                match self.admit(primary, 0, entry, &seal) {
+                    Some(entry) => (Found { entry: Some(entry), ..found }, None),
+                    None => (found, None),
+                }
             }
             Some(Held::Variants { marker, shared }) if *marker.key == *key.text() => {
                 let chosen = Chosen::of(key, request, marker, shared);
                 match self.held_variant(key, &chosen) {
-                    Some(entry) => (hit(entry, chosen.name, Tier::Memory), None),
+                    Some(entry) => (hit(entry, chosen.name, Tier::Memory), Some(chosen)),
                     None => (chosen.absent(Tier::Memory), Some(chosen)),
                 }
             }
             _ => (absent(primary, Tier::Memory), None),
         };
-        if found.entry.is_some() {
+        let now = self.clock.wall();
+        if found.entry.as_ref().is_some_and(|entry| !entry.record.ttl(now).is_zero()) {
             return Near { found, ask_redis: false, chosen };
         }
         let unshared = self.local.memory.is_unshared(&primary, self.clock.mono());
@@ -299,10 +329,10 @@ impl Store {
 
     fn held_variant(&self, key: &Key, chosen: &Chosen) -> Option<Arc<Entry>> {
         match self.held(&chosen.name) {
-            Some(Held::Answer { entry, generation, .. })
+            Some(Held::Answer { entry, generation, seal, .. })
                 if generation == chosen.marker.generation && self.serves(key, chosen, &entry.record) =>
             {
-                Some(entry)
+                self.admit(chosen.name, generation, entry, &seal)
             }
             _ => None,
         }
@@ -330,10 +360,11 @@ impl Store {
         };
         let variant = if chosen.is_some() { values.pop().flatten() } else { None };
         match read(redis, &names[0], values.pop().flatten()) {
-            Ok(Some(Stored::Answer(record, body))) if self.serves_all(key, &record) => {
-                let entry = Arc::new(Entry { record, body: Body::from_chunks(vec![body]) });
-                self.keep(&question, primary, Held::answer(entry.clone(), 0));
-                hit(entry, primary, Tier::Redis)
+            Ok(Some(Stored::Answer(record, epoch, body))) if self.serves_all(key, &record) => {
+                match self.received(&question, primary, 0, (record, epoch, body)) {
+                    Some(entry) => hit(entry, primary, Tier::Redis),
+                    None => absent(primary, Tier::Redis),
+                }
             }
             Ok(Some(Stored::Variants(marker))) if *marker.key == *key.text() => {
                 let known = chosen.filter(|c| *c.marker == marker);
@@ -371,10 +402,11 @@ impl Store {
         let generation = chosen.marker.generation;
         let name = redis.variant_key(&primary, generation, &chosen.name);
         match read(redis, &name, value) {
-            Ok(Some(Stored::Answer(record, body))) if self.serves(question.key, &chosen, &record) => {
-                let entry = Arc::new(Entry { record, body: Body::from_chunks(vec![body]) });
-                self.keep(question, chosen.name, Held::answer(entry.clone(), generation));
-                hit(entry, chosen.name, Tier::Redis)
+            Ok(Some(Stored::Answer(record, epoch, body))) if self.serves(question.key, &chosen, &record) => {
+                match self.received(question, chosen.name, generation, (record, epoch, body)) {
+                    Some(entry) => hit(entry, chosen.name, Tier::Redis),
+                    None => chosen.absent(Tier::Redis),
+                }
             }
             Ok(_) => chosen.absent(Tier::Redis),
             Err(trouble) => unanswered(primary, Some(&chosen), trouble),
@@ -395,6 +427,43 @@ impl Store {
         }
     }
 
+    /// Takes an answer from Redis, and puts it in memory, unless it was purged.
+    fn received(
+        &self,
+        question: &Question<'_>,
+        name: Hash,
+        generation: u64,
+        (record, epoch, body): (Record, Epoch, Bytes),
+    ) -> Option<Arc<Entry>> {
+        let seal = Arc::new(Seal::of(&record, epoch));
+        let entry = Arc::new(Entry { record, body: Body::from_chunks(vec![body]) });
+        let now = self.clock.wall();
+        let standing = self.purges.judge(&seal, &entry.record, now);
+        if standing == Standing::Gone {
+            return None;
+        }
+        let kept = if standing == Standing::Stale { stale(&entry, now) } else { entry.clone() };
+        self.keep(question, name, Held::answer(kept.clone(), generation, seal));
+        Some(if standing == Standing::Doubtful { doubtful(&entry, now) } else { kept })
+    }
+
+    /// What purges leave of an answer that memory holds.
+    fn admit(&self, name: Hash, generation: u64, entry: Arc<Entry>, seal: &Arc<Seal>) -> Option<Arc<Entry>> {
+        let now = self.clock.wall();
+        match self.purges.judge(seal, &entry.record, now) {
+            Standing::Good => Some(entry),
+            Standing::Stale if entry.record.ttl(now).is_zero() => Some(entry),
+            Standing::Stale => {
+                // It ages from now on, so it is held as what it became.
+                let stale = stale(&entry, now);
+                self.local.replace(name, &entry, Held::answer(stale.clone(), generation, seal.clone()));
+                Some(stale)
+            }
+            Standing::Doubtful => Some(doubtful(&entry, now)),
+            Standing::Gone => None,
+        }
+    }
+
     /// Puts in memory what Redis held, unless the key has changed since the look-up began: it may be what the change replaced.
     fn keep(&self, question: &Question<'_>, name: Hash, held: Held) {
         if let Held::Answer { entry, .. } = &held
@@ -403,7 +472,7 @@ impl Store {
             return;
         }
         let changes = lock(self.local.stripe(&question.key.hash()));
-        if *changes == question.seen {
+        if *changes == question.seen && !self.local.holds_newer(&name, &held) {
             self.local.hold(name, held);
         }
     }
@@ -424,13 +493,18 @@ impl Store {
         if began.is_some_and(|began| began.removals != changes.removals) {
             return;
         }
+        let epoch = began.map_or_else(|| self.purges.last(), |began| began.epoch);
+        let seal = Arc::new(Seal::of(&entry.record, epoch));
+        if self.purges.judge(&seal, &entry.record, self.clock.wall()) == Standing::Gone {
+            return;
+        }
         changes.all += 1;
         self.local.memory.mark_shared(&primary);
         let job = if entry.record.vary.is_empty() {
-            self.local.hold(primary, Held::answer(entry.clone(), 0));
-            Job::Answer { name: primary, entry }
+            self.local.hold(primary, Held::answer(entry.clone(), 0, seal.clone()));
+            Job::Answer { name: primary, entry, seal }
         } else {
-            self.hold_variant(key, entry)
+            self.hold_variant(key, entry, seal)
         };
         // Queued under the lock, so that Redis sees writes to one key in the order in which memory saw them.
         if let Some(redis) = &self.redis {
@@ -441,7 +515,7 @@ impl Store {
     }
 
     /// Puts a variant in memory, beside the others when the same fields choose.
-    fn hold_variant(&self, key: &Key, entry: Arc<Entry>) -> Job {
+    fn hold_variant(&self, key: &Key, entry: Arc<Entry>, seal: Arc<Seal>) -> Job {
         let primary = key.hash();
         let new = |names: &[HeaderName]| {
             let generation = Dice::from_entropy().any_u64();
@@ -460,9 +534,9 @@ impl Store {
         let candidate = if shared { new(names) } else { marker.clone() };
         let name = key.variant(&entry.record.variant);
         self.local.hold(primary, Held::Variants { marker: marker.clone(), shared });
-        self.local.hold(name, Held::answer(entry.clone(), marker.generation));
+        self.local.hold(name, Held::answer(entry.clone(), marker.generation, seal.clone()));
         let settle = self.local.clone();
-        Job::Variant(behind::Variant { primary, name, entry, marker, candidate, settle })
+        Job::Variant(behind::Variant { primary, name, entry, seal, marker, candidate, settle })
     }
 }
 
@@ -499,6 +573,24 @@ impl Local {
         self.tell();
     }
 
+    /// Holds an answer in place of this very one.
+    fn replace(&self, name: Hash, entry: &Arc<Entry>, held: Held) {
+        if matches!(self.memory.get(&name), Some(Held::Answer { entry: now, .. }) if Arc::ptr_eq(&now, entry))
+        {
+            self.hold(name, held);
+        }
+    }
+
+    /// Whether what is held under a name was received later than this.
+    fn holds_newer(&self, name: &Hash, than: &Held) -> bool {
+        match (self.memory.get(name), than) {
+            (Some(Held::Answer { entry, .. }), Held::Answer { entry: than, .. }) => {
+                entry.record.received > than.record.received
+            }
+            _ => false,
+        }
+    }
+
     fn drop_held(&self, name: &Hash) {
         self.memory.remove(name);
         self.tell();
@@ -520,6 +612,17 @@ impl Local {
     }
 }
 
+impl Listener for Local {
+    fn changed(&self, primary: &Hash) -> bool {
+        let mut changes = lock(self.stripe(primary));
+        changes.all += 1;
+        changes.removals += 1;
+        let held = self.memory.get(primary).is_some();
+        self.drop_held(primary);
+        held
+    }
+}
+
 impl Settle for Local {
     fn settle(&self, variant: &behind::Variant, marker: Arc<Variants>, shared: bool) {
         let _changes = lock(self.stripe(&variant.primary));
@@ -531,11 +634,11 @@ impl Settle for Local {
             return;
         }
         // Still the same answer: it moves over to the generation it has in Redis.
-        if let Some(Held::Answer { entry, generation: held, .. }) = self.memory.get(&variant.name)
+        if let Some(Held::Answer { entry, generation: held, seal, .. }) = self.memory.get(&variant.name)
             && held != generation
             && Arc::ptr_eq(&entry, &variant.entry)
         {
-            self.hold(variant.name, Held::answer(entry, generation));
+            self.hold(variant.name, Held::answer(entry, generation, seal));
         }
     }
 }
@@ -546,6 +649,31 @@ fn read(redis: &RedisTier, name: &str, value: Option<Bytes>) -> Result<Option<St
         redis.damaged(name.to_owned());
         Trouble::Damaged
     })
+}
+
+/// An answer as if its freshness ended now.
+fn stale(entry: &Entry, now: WallTime) -> Arc<Entry> {
+    let mut entry = entry.clone();
+    entry.record.lifetime = entry.record.lifetime.min(entry.record.age(now));
+    Arc::new(entry)
+}
+
+/// An answer that may have been purged elsewhere: to be validated, and to be served unvalidated only when the origin fails.
+fn doubtful(entry: &Entry, now: WallTime) -> Arc<Entry> {
+    let mut entry = entry.clone();
+    entry.record.lifetime = entry.record.lifetime.min(entry.record.age(now));
+    entry.record.stale_while_revalidate = Duration::ZERO;
+    Arc::new(entry)
+}
+
+/// Of a stale answer in memory and what Redis holds, the one received later: another gateway may have fetched anew meanwhile.
+fn fresher(near: Found, far: Found) -> Found {
+    let received = |found: &Found| found.entry.as_ref().map(|entry| entry.record.received);
+    if near.entry.is_some() && received(&near) >= received(&far) {
+        Found { trouble: far.trouble, ..near }
+    } else {
+        far
+    }
 }
 
 fn hit(entry: Arc<Entry>, slot: Hash, tier: Tier) -> Found {

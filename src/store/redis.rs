@@ -9,11 +9,13 @@
 //! through the marker's generation, so removing the marker removes them all at once; what is unreachable expires, since every value is
 //! written with a lifetime.
 //!
+//! Beside them lies the log of the fleet: purges and changes (`redis/log.rs`).
+//!
 //! One task keeps the connections: it connects, and after a failure connects anew rather than trust a connection on which answers are
 //! outstanding. Another makes the queued writes (`store::behind`). Requests only ever read, within their budget.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
@@ -23,15 +25,22 @@ use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-use super::Entry;
 use super::behind::{Ahead, Batch, Behind, Job, Limits, Ticket, Variant};
 use super::breaker::Breaker;
 use super::memory::Hash;
+use super::purges::{Purges, Seal};
+use super::{Entry, Reach};
 use crate::base::clock::{Clock, MonoTime, WallTime};
 use crate::base::dice::Dice;
+use crate::cache::purge::{Force, Label};
 use crate::cache::record::{self, Stored, VARIANTS_SUM, Variants};
 use crate::observe::metrics::RedisMetrics;
 use crate::plan;
+
+mod log;
+
+use self::log::Standing;
+pub use self::log::{Listener, Told};
 
 /// Failures in a row after which Redis is left alone.
 const FAILURES: u32 = 5;
@@ -107,7 +116,12 @@ impl RedisTier {
     /// # Errors
     /// When the URL cannot be read; the text does not contain it, since it may hold a password.
     pub fn new(plan: &plan::Redis, clock: Arc<Clock>, metrics: RedisMetrics) -> Result<Arc<Self>, String> {
+        let purges = Arc::new(Purges::of_a_fleet(plan.trust, clock.wall()));
         let shared = Arc::new(Shared {
+            id: Dice::from_entropy().any_u64(),
+            purges,
+            standing: Mutex::default(),
+            listeners: Mutex::default(),
             prefix: plan.prefix.clone(),
             budget: plan.timeout,
             client: client(&plan.url)?,
@@ -126,6 +140,7 @@ impl RedisTier {
         });
         tokio::spawn(shared.clone().keep_connected());
         tokio::spawn(shared.clone().write_behind());
+        tokio::spawn(shared.clone().follow());
         Ok(Arc::new(Self { shared }))
     }
 
@@ -151,11 +166,24 @@ impl RedisTier {
     pub(super) fn put(&self, job: Job) {
         if !lock(&self.shared.breaker).is_closed() {
             self.shared.metrics.error("circuit-open");
-        } else if lock(&self.shared.behind).push(job) {
-            self.shared.work.notify_one();
         } else {
-            self.shared.metrics.error("dropped");
+            self.shared.push(job);
         }
+    }
+
+    /// The purges this process knows.
+    pub(super) fn purges(&self) -> &Arc<Purges> {
+        &self.shared.purges
+    }
+
+    /// Who is told of changes made elsewhere.
+    pub(super) fn listen(&self, listener: Weak<dyn Listener>) {
+        lock(&self.shared.listeners).push(listener);
+    }
+
+    /// Purges everything under these labels: in this process on return, and in the fleet as the answer says.
+    pub async fn purge(&self, labels: &[Label], force: Force) -> Reach {
+        Reach::Fleet(self.shared.tell_purge(labels, force).await)
     }
 
     /// Queues the removal of everything under a key. It is made again until it succeeds, and until then look-ups leave Redis alone for this key.
@@ -277,6 +305,11 @@ struct Connections {
 }
 
 struct Shared {
+    /// Names this process among those that write to the log.
+    id: u64,
+    purges: Arc<Purges>,
+    standing: Mutex<Standing>,
+    listeners: Mutex<Vec<Weak<dyn Listener>>>,
     prefix: String,
     budget: Duration,
     client: Client,
@@ -415,8 +448,13 @@ impl Shared {
         let ping = ::redis::cmd("PING");
         let answer = timeout(self.budget, ping.query_async::<Value>(&mut probe)).await;
         match answer.map_err(|_| Failure::Timeout)?.map_err(|e| Failure::of(&e))? {
-            Value::SimpleString(word) if word == "PONG" => Ok(connections),
-            _ => Err(Failure::Connection),
+            Value::SimpleString(word) if word == "PONG" => {}
+            _ => return Err(Failure::Connection),
+        }
+        // What is read before the purges are known could not be judged. A Redis that refuses to tell them is used nevertheless: see `log`.
+        match self.catch_up(&mut probe).await {
+            Ok(()) | Err(Failure::Response) => Ok(connections),
+            Err(failure) => Err(failure),
         }
     }
 
@@ -446,6 +484,18 @@ impl Shared {
             self.broken(&connections);
         }
         values
+    }
+
+    fn discard(&self, key: String) {
+        self.push(Job::Discard { key });
+    }
+
+    fn push(&self, job: Job) {
+        if lock(&self.behind).push(job) {
+            self.work.notify_one();
+        } else {
+            self.metrics.error("dropped");
+        }
     }
 
     fn key(&self, primary: &Hash) -> String {
@@ -545,7 +595,7 @@ impl Shared {
     /// Adds the command of a write; `false` when what it would write is past its use.
     fn add(&self, pipe: &mut Pipe, job: &Job, now: WallTime) -> bool {
         match job {
-            Job::Answer { name, entry } => pipe.set(&self.key(name), entry, now),
+            Job::Answer { name, entry, seal } => pipe.set(&self.key(name), entry, seal, now),
             Job::Variant(v) => {
                 let Some(lifetime) = lifetime(&v.entry, now) else { return false };
                 let form = record::encode(&Stored::Variants((*v.candidate).clone()));
@@ -597,12 +647,14 @@ impl Shared {
     async fn conclude(&self, sent: Batch, replies: Vec<RedisResult<Value>>, now: WallTime) -> bool {
         let mut all_removed = true;
         let mut variants = Vec::new();
+        let mut removed = Vec::new();
         for ((ticket, job), reply) in sent.into_iter().zip(replies) {
             match (job, reply) {
                 (Job::Variant(variant), Ok(value)) => {
                     let marker = marker_of(value, &variant.candidate);
                     variants.push((ticket, variant, marker));
                 }
+                (Job::Remove { name }, Ok(_)) => removed.push((ticket, name)),
                 (Job::Remove { name }, Err(_)) => {
                     all_removed = false;
                     lock(&self.behind).failed_removal(ticket, name);
@@ -611,7 +663,26 @@ impl Shared {
             }
         }
         self.write_variants(variants, now).await;
-        all_removed
+        self.tell_removals(removed).await && all_removed
+    }
+
+    /// Tells the other gateways, whose memory may hold what was removed here. A removal is only made when they were told.
+    async fn tell_removals(&self, removed: Vec<(Ticket, Hash)>) -> bool {
+        let mut pipe = Pipe::default();
+        self.announce(&mut pipe, removed.iter().map(|(_, name)| *name));
+        let told = match self.send(pipe).await {
+            Ok(replies) => !replies.iter().any(|reply| reply.as_ref().is_err_and(passes)),
+            Err(_) => false,
+        };
+        let mut behind = lock(&self.behind);
+        for (ticket, name) in removed {
+            if told {
+                behind.over(ticket, &Job::Remove { name });
+            } else {
+                behind.failed_removal(ticket, name);
+            }
+        }
+        told
     }
 
     async fn write_variants(&self, variants: Vec<(Ticket, Variant, Option<Arc<Variants>>)>, now: WallTime) {
@@ -626,6 +697,7 @@ impl Shared {
             pipe.set(
                 &self.variant_key(&variant.primary, marker.generation, &variant.name),
                 &variant.entry,
+                &variant.seal,
                 now,
             );
             told.push((ticket, variant, marker));
@@ -687,6 +759,11 @@ impl Shared {
     }
 }
 
+/// Whether what an error says may pass: a Redis that is full or loading takes the command later, one that does not know it or forbids it never does.
+fn passes(error: &RedisError) -> bool {
+    !matches!(error.code(), Some("ERR" | "NOPERM"))
+}
+
 /// Commands to be sent together.
 struct Pipe {
     commands: ::redis::Pipeline,
@@ -708,9 +785,9 @@ impl Pipe {
         self.commands.cmd(name)
     }
 
-    fn set(&mut self, key: &str, entry: &Entry, now: WallTime) -> bool {
+    fn set(&mut self, key: &str, entry: &Entry, seal: &Seal, now: WallTime) -> bool {
         let Some(lifetime) = lifetime(entry, now) else { return false };
-        let form = record::encode_answer(&entry.record, entry.body.chunks());
+        let form = record::encode_answer(&entry.record, seal.epoch, entry.body.chunks());
         self.bytes += form.len() as u64;
         self.command("set", "SET").arg(key).arg(form).arg("PX").arg(lifetime);
         true

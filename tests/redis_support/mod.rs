@@ -83,8 +83,11 @@ impl Redis {
         ask(&self.url(), words).await
     }
 
+    /// The names of all that is stored; the fleet's log beside it is not.
     pub async fn names(&self) -> Vec<String> {
-        self.ask(&[b"KEYS", b"*"]).await
+        let mut names: Vec<String> = self.ask(&[b"KEYS", b"*"]).await;
+        names.retain(|name| !name.contains("{fleet}"));
+        names
     }
 }
 
@@ -193,9 +196,14 @@ pub fn plan(url: &str) -> plan::Plan {
             name: "vanne".into(),
         },
         listeners: Vec::new(),
-        admin: plan::Admin { addr: None },
+        admin: plan::Admin { addr: None, token: None },
         log: plan::Log { level: "info".into(), format: plan::LogFormat::Text, access: plan::AccessLog::Off },
-        redis: Some(plan::Redis { url: url.into(), timeout: BUDGET, prefix: "vanne".into() }),
+        redis: Some(plan::Redis {
+            url: url.into(),
+            timeout: BUDGET,
+            prefix: "vanne".into(),
+            trust: Duration::from_secs(10),
+        }),
         upstreams: Vec::new(),
         caches: vec![plan::Cache {
             name: "api".into(),
@@ -253,7 +261,7 @@ pub fn answer_for(key: &Key, language: &str, body: &str, clock: &Clock) -> Entry
 }
 
 pub fn stored(entry: &Entry) -> Vec<u8> {
-    encode(&Stored::Answer(entry.record.clone(), entry.body.chunks()[0].clone()))
+    encode(&Stored::Answer(entry.record.clone(), 0, entry.body.chunks()[0].clone()))
 }
 
 /// What was found, as text.
@@ -289,7 +297,7 @@ pub fn nil() -> Reply {
     Reply::Bytes(b"$-1\r\n".to_vec())
 }
 
-/// A Redis that signs clients in and answers PING like a good one, and everything else as told.
+/// A Redis without streams that signs clients in and answers PING like a good one, and everything else as told.
 pub struct Fake {
     pub url: String,
 }
@@ -315,6 +323,9 @@ async fn serve(stream: TcpStream, script: &(dyn Fn(&[Vec<u8>]) -> Reply + Send +
         let reply = match words[0].as_slice() {
             b"CLIENT" => Reply::Bytes(b"+OK\r\n".to_vec()),
             b"PING" => Reply::Bytes(b"+PONG\r\n".to_vec()),
+            b"XADD" | b"XREAD" | b"XRANGE" | b"XREVRANGE" | b"PEXPIRE" => {
+                Reply::Bytes(b"-ERR unknown command\r\n".to_vec())
+            }
             _ => script(&words),
         };
         let (bytes, go_on) = match reply {

@@ -10,7 +10,7 @@ use vanne::config::{self, Overrides, Source};
 
 use crate::support::client::{Answer, Ask, Client};
 use crate::support::origin::Origin;
-use crate::support::within;
+use crate::support::{poll_until, within};
 
 /// A running gateway and a client of its first listener.
 pub struct Edge {
@@ -24,6 +24,7 @@ pub struct Configuration {
     upstream: String,
     cache: Option<String>,
     listen: String,
+    admin: String,
     rest: String,
     routes: Option<String>,
     first_upstream: bool,
@@ -47,6 +48,7 @@ impl Edge {
             upstream: String::new(),
             cache: Some(String::new()),
             listen: String::new(),
+            admin: String::new(),
             rest: String::new(),
             routes: None,
             first_upstream: true,
@@ -147,6 +149,12 @@ impl Configuration {
         self
     }
 
+    /// Adds lines to `[admin]`.
+    pub fn admin(mut self, lines: &str) -> Self {
+        self.admin = lines.into();
+        self
+    }
+
     /// Adds tables.
     pub fn also(mut self, tables: &str) -> Self {
         self.rest.push_str(tables);
@@ -185,9 +193,16 @@ impl Configuration {
             String::new()
         };
         format!(
-            "[listen.web]\naddr = \"127.0.0.1:0\"\n{}\n[admin]\naddr = \"127.0.0.1:0\"\n{log}{upstream}{cache}\n{routes}\n{}",
-            self.listen, self.rest
+            "[listen.web]\naddr = \"127.0.0.1:0\"\n{}\n[admin]\naddr = \"127.0.0.1:0\"\n{}\n{log}{upstream}{cache}\n{routes}\n{}",
+            self.listen, self.admin, self.rest
         )
+    }
+
+    /// Starts the gateway and waits until Redis is in use: what is fetched before that cannot be known to be newer than all purges.
+    pub async fn start_with_redis(self) -> Edge {
+        let edge = self.start().await;
+        poll_until("Redis to be in use", || async { edge.metric("vanne_redis_up") == Some(1.0) }).await;
+        edge
     }
 
     /// Starts the gateway.

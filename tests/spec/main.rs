@@ -27,6 +27,8 @@ mod conformance;
 
 mod redis;
 
+mod purge;
+
 mod balance;
 
 mod pool;

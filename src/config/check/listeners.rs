@@ -31,7 +31,8 @@ pub fn public(file: &File, reader: &mut Reader<'_>) -> Option<Vec<Listener>> {
 
 /// The operator's own listener.
 pub fn admin(file: &File, _reader: &mut Reader<'_>) -> Option<Admin> {
-    Some(Admin { addr: file.admin.value()?.addr.value()?.0 })
+    let table = file.admin.value()?;
+    Some(Admin { addr: table.addr.value()?.0, token: table.token.value()?.0.clone() })
 }
 
 fn listener(name: &str, table: &ListenTable) -> Option<Listener> {

@@ -66,7 +66,8 @@ fn log(table: &LogTable) -> Option<Log> {
 /// `Some(None)`: no Redis was asked for.
 fn redis(table: &RedisTable) -> Option<Option<Redis>> {
     let (url, timeout, prefix) = (table.url.value()?, time(&table.timeout)?, table.prefix.value()?);
-    Some(url.0.clone().map(|url| Redis { url, timeout, prefix: prefix.0.clone() }))
+    let trust = time(&table.trust)?;
+    Some(url.0.clone().map(|url| Redis { url, timeout, prefix: prefix.0.clone(), trust }))
 }
 
 /// What a name may stand for.

@@ -49,6 +49,38 @@ impl FromText for Prefix {
     }
 }
 
+/// A secret that whoever asks must know; `None`: nobody may.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(pub Option<String>);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "Token(***)" } else { "Token(none)" })
+    }
+}
+
+impl FromText for Token {
+    fn what() -> String {
+        "a token".to_owned()
+    }
+
+    const EXAMPLE: &'static str = "${VANNE_ADMIN_TOKEN}";
+    const SECRET: bool = true;
+
+    /// Long enough that guessing it over the network is hopeless, of characters that a header field takes.
+    fn from_text(text: &str) -> Result<Self, Option<String>> {
+        match text {
+            "" => Ok(Self(None)),
+            text if text.len() >= 16 && text.bytes().all(|b| b.is_ascii_graphic()) => {
+                Ok(Self(Some(text.to_owned())))
+            }
+            _ => Err(Some(
+                "use at least 16 visible ASCII characters, as `openssl rand -hex 16` makes them".to_owned(),
+            )),
+        }
+    }
+}
+
 /// A path and perhaps a query: it begins with `/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Path(pub String);

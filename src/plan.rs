@@ -16,6 +16,7 @@ use crate::cache::Rules as CacheRules;
 use crate::cache::content::{ContentKey, StoreWhen};
 use crate::forward::HostRule;
 use crate::guard::client::TrustedProxies;
+use crate::guard::crowd::Room;
 use crate::route::{Rewrite, Table};
 
 /// The position of an upstream in [`Plan::upstreams`].
@@ -93,6 +94,11 @@ pub struct ClientLimits {
     pub max_header_fields: usize,
     /// The largest request body, unless the route says otherwise; 0 is no limit.
     pub max_body_size: ByteSize,
+    /// The most open connections.
+    pub room: Room,
+    /// The least bytes a second at which a client may send content and take answers, once `read_timeout` or `write_timeout` have been spent waiting
+    /// for it; 0 is no limit.
+    pub min_rate: ByteSize,
 }
 
 /// The operator's own listener: `/metrics`, `/healthz`, `/readyz`.

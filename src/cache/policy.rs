@@ -415,7 +415,7 @@ pub(super) fn date_of(fields: &dyn Fields, name: &str) -> Option<WallTime> {
 }
 
 /// Whether a request has a field or a cookie by which the operator lets it pass the cache by.
-fn passes_by(fields: &dyn Fields, bypass: &BypassRules) -> bool {
+pub fn passes_by(fields: &dyn Fields, bypass: &BypassRules) -> bool {
     let has_cookie = |name: &String| {
         let mut found = false;
         key::each_cookie(fields, name, |_| found = true);

@@ -85,6 +85,13 @@ table! {
         max_header_fields: Count<1, 256> = 100, or 50;
         /// The largest request body; "0B" is no limit. A route may say otherwise.
         max_body_size: AnySize = "10MiB", or "1MiB";
+        /// Connections open at once; one more is answered 503 and closed. 0 is no limit.
+        max_connections: Count<0, 10_000_000> = 50_000, or 1000;
+        /// The same from one address (IPv6: from one /64 network). Trusted proxies are exempt. 0 is no limit.
+        max_connections_per_address: Count<0, 10_000_000> = 10_000, or 100;
+        /// The least a client must move per second: over a whole request body or answer, no more may be waited for it than `read_timeout` or
+        /// `write_timeout` and the time this rate takes for what it moved. "0B" is no limit.
+        min_rate: AnySize = "100B", or "1KiB";
     }
 }
 

@@ -5,6 +5,7 @@
 mod authority;
 pub mod chunks;
 pub mod client;
+pub mod crowd;
 mod framing;
 pub mod request;
 mod target;

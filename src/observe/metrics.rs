@@ -583,8 +583,17 @@ fn method_index(method: &Method) -> usize {
     known.iter().position(|&name| name == method.as_str()).unwrap_or(known.len())
 }
 
-const REFUSALS: [&str; 8] =
-    ["host", "authority", "target", "framing", "method", "head-too-large", "body-too-large", "expectation"];
+const REFUSALS: [&str; 9] = [
+    "host",
+    "authority",
+    "target",
+    "framing",
+    "method",
+    "head-too-large",
+    "body-too-large",
+    "expectation",
+    "too-many-connections",
+];
 
 fn refusal_index(why: Refusal) -> usize {
     match why {
@@ -596,6 +605,7 @@ fn refusal_index(why: Refusal) -> usize {
         Refusal::HeadTooLarge => 5,
         Refusal::BodyTooLarge => 6,
         Refusal::Expectation => 7,
+        Refusal::Crowd => 8,
     }
 }
 
@@ -883,6 +893,7 @@ pub(super) mod tests {
             (Refusal::HeadTooLarge, "head-too-large"),
             (Refusal::BodyTooLarge, "body-too-large"),
             (Refusal::Expectation, "expectation"),
+            (Refusal::Crowd, "too-many-connections"),
         ] {
             metrics.refused(why);
             assert_values(&metrics.render(), &[(&format!(r#"vanne_refused_total{{reason="{word}"}}"#), 1.0)]);

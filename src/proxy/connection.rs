@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
 use http::Method;
+use parking_lot::Mutex;
 use pingora::apps::{HttpServerApp, ServerApp};
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
@@ -27,9 +28,10 @@ use super::dated::Dated;
 use super::journey::{Admitted, InFlight};
 use super::live::Live;
 use super::reply::{Failure, PAGE_TYPE};
-use super::short;
+use super::short::{self, in_time};
 use crate::base::fields::Pairs;
 use crate::fast_path::{self, Answer};
+use crate::guard::crowd::Crowd;
 use crate::guard::request::{self, Head, Limits, Refusal};
 use crate::observe::access::Line;
 use crate::observe::metrics::CacheResult;
@@ -49,6 +51,7 @@ pub struct Connections {
     proxy: Arc<HttpProxy<Gateway>>,
     listener: usize,
     open: Arc<Open>,
+    crowd: Mutex<Crowd>,
 }
 
 /// Counts open connections, so that a drain knows when the last one is gone.
@@ -59,6 +62,18 @@ pub struct Open {
 }
 
 struct Opened(Arc<Open>);
+
+/// A connection among those of its address.
+struct Inside<'a> {
+    crowd: &'a Mutex<Crowd>,
+    addr: IpAddr,
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.crowd.lock().leave(self.addr);
+    }
+}
 
 impl Open {
     /// How many connections are open.
@@ -111,11 +126,18 @@ enum Next {
 impl Connections {
     /// Serves the connections of the listener at position `listener` of the plan.
     pub fn new(live: Arc<Live>, proxy: Arc<HttpProxy<Gateway>>, listener: usize, open: Arc<Open>) -> Self {
-        Self { live, proxy, listener, open }
+        Self { live, proxy, listener, open, crowd: Mutex::default() }
     }
 
     fn limits(&self) -> &ClientLimits {
         &self.live.plan.listeners[self.listener].limits
+    }
+
+    /// One more connection from `addr`, counted until what is answered is dropped; `None` when there is no room.
+    fn let_in(&self, addr: IpAddr) -> Option<Inside<'_>> {
+        let exempt = self.live.plan.server.trusted_proxies.contains(addr);
+        let entered = self.crowd.lock().enter(addr, self.limits().room, exempt);
+        entered.then_some(Inside { crowd: &self.crowd, addr })
     }
 
     /// Waits for the next request's head to be complete in `held`.
@@ -133,17 +155,15 @@ impl Connections {
             held.reserve(READ);
             let read = tokio::select! {
                 biased;
-                read = tokio::time::timeout(patience, stream.read_buf(held)) => read,
+                read = in_time(patience, stream.read_buf(held)) => read,
                 () = stopped(shutdown) => return Next::Gone,
             };
-            if !matches!(read, Ok(Ok(n)) if n > 0) {
+            if !matches!(read, Some(Ok(n)) if n > 0) {
                 return Next::Gone;
             }
         }
-        match tokio::time::timeout(limits.header_timeout, self.rest_of_head(stream, held)).await {
-            Ok(next) => next,
-            Err(_) => Next::Refused(Failure::ClientTimeout),
-        }
+        let next = in_time(limits.header_timeout, self.rest_of_head(stream, held)).await;
+        next.unwrap_or(Next::Refused(Failure::ClientTimeout))
     }
 
     async fn rest_of_head(&self, stream: &mut Stream, held: &mut BytesMut) -> Next {
@@ -233,9 +253,13 @@ impl Connections {
         let request_id = super::new_request_id();
         let page = failure.page(&request_id);
         let status = failure.status();
-        let allow = if status == http::StatusCode::METHOD_NOT_ALLOWED { ALLOW } else { "" };
+        let more = match failure.retry_after() {
+            Some(seconds) => format!("Retry-After: {seconds}\r\n"),
+            None if status == http::StatusCode::METHOD_NOT_ALLOWED => ALLOW.to_owned(),
+            None => String::new(),
+        };
         let text = format!(
-            "HTTP/1.1 {} {}\r\n{allow}Content-Type: {PAGE_TYPE}\r\nContent-Length: {}\r\nCache-Control: no-store\r\nX-Request-ID: {request_id}\r\nConnection: close\r\n\r\n",
+            "HTTP/1.1 {} {}\r\n{more}Content-Type: {PAGE_TYPE}\r\nContent-Length: {}\r\nCache-Control: no-store\r\nX-Request-ID: {request_id}\r\nConnection: close\r\n\r\n",
             status.as_u16(),
             status.canonical_reason().unwrap_or("Error"),
             page.len(),
@@ -255,14 +279,14 @@ impl Connections {
         self.live.metrics.request(None, &Method::GET, status.as_u16(), CacheResult::None, took, 0, bytes);
         self.log_refusal(stream, failure, &request_id, matches!(sent, Ok(Ok(()))), bytes);
         drop(in_flight);
-        content::part(stream).await;
+        // Whom there is no room for is not waited for.
+        if failure != Failure::Refused(Refusal::Crowd) {
+            content::part(stream).await;
+        }
     }
 
     fn log_refusal(&self, stream: &Stream, failure: Failure, request_id: &str, sent: bool, bytes_out: u64) {
-        let client = stream
-            .get_socket_digest()
-            .and_then(|digest| digest.peer_addr().and_then(|addr| addr.as_inet().map(|inet| inet.ip())))
-            .unwrap_or(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
+        let client = short::peer(stream);
         self.live.log.write(&Line {
             at: self.live.clock.wall(),
             request_id,
@@ -308,9 +332,13 @@ impl ServerApp for Connections {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let mut stream = Dated::over(stream);
         let _open = self.open.enter();
+        let peer = short::peer(&stream);
+        let Some(_inside) = self.let_in(peer) else {
+            self.refuse(&mut stream, Failure::Refused(Refusal::Crowd)).await;
+            return None;
+        };
         let mut shutdown = shutdown.clone();
         let mut held = BytesMut::new();
-        let peer = short::peer(&stream);
         for served in 0.. {
             let length = match self.next_head(&mut stream, &mut held, served == 0, &mut shutdown).await {
                 Next::Head(length) => length,
@@ -336,7 +364,7 @@ impl ServerApp for Connections {
                 }
             };
             let head = with_target(held.split_to(length), &admitted.target());
-            let content = ContentStream::new(stream, framing, std::mem::take(&mut held));
+            let content = ContentStream::new(stream, framing, std::mem::take(&mut held), self.limits());
             match self.hand_over(content, head, admitted, &shutdown).await {
                 Some(kept) => (stream, held) = kept,
                 None => break,

@@ -21,8 +21,10 @@ use pingora::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
+use super::patience::Patience;
 use crate::base::fields::Fields;
 use crate::guard::chunks::Chunks;
+use crate::plan::ClientLimits;
 
 /// How much of chunked content, or of what comes after the content, is read at once.
 const READ: usize = 16 * 1024;
@@ -82,12 +84,18 @@ pub struct ContentStream {
     ahead: BytesMut,
     /// What was judged and not yet taken.
     judged: BytesMut,
+    /// With the client, while it sends content.
+    sending: Patience,
+    /// With the client, while it takes the answer.
+    taking: Patience,
 }
 
 impl ContentStream {
     /// The connection `inner`, of which the bytes after a request's head in `ahead` were read already.
-    pub fn new(inner: Stream, framing: Framing, ahead: BytesMut) -> Self {
-        Self { inner, framing, ahead, judged: BytesMut::new() }
+    pub fn new(inner: Stream, framing: Framing, ahead: BytesMut, limits: &ClientLimits) -> Self {
+        let sending = Patience::new(limits.read_timeout, limits.min_rate.0);
+        let taking = Patience::new(limits.write_timeout, limits.min_rate.0);
+        Self { inner, framing, ahead, judged: BytesMut::new(), sending, taking }
     }
 
     /// The connection beneath.
@@ -136,6 +144,37 @@ impl ContentStream {
         };
         self.framing = Framing::Length(left - count as u64);
         Poll::Ready(Ok(()))
+    }
+
+    /// What reading content came to, unless it has kept us waiting for too long.
+    fn with_patience(
+        &mut self,
+        read: Poll<io::Result<()>>,
+        cx: &mut Context<'_>,
+        count: usize,
+    ) -> Poll<io::Result<()>> {
+        if read.is_ready() {
+            self.sending.moved(count);
+            return read;
+        }
+        self.sending.poll_exhausted(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// What writing the answer came to, unless it has kept us waiting for too long.
+    fn taken<T>(
+        &mut self,
+        wrote: Poll<io::Result<T>>,
+        count: impl FnOnce(&T) -> usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        match wrote {
+            Poll::Ready(Ok(done)) => {
+                self.taking.moved(count(&done));
+                Poll::Ready(Ok(done))
+            }
+            Poll::Ready(failed) => Poll::Ready(failed),
+            Poll::Pending => self.taking.poll_exhausted(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+        }
     }
 
     /// Chunked content: judged and written anew.
@@ -191,10 +230,26 @@ pub async fn part(stream: &mut Stream) {
     let _ = tokio::time::timeout(LINGER, linger).await;
 }
 
-/// Whether a read failed because the content is malformed.
-pub fn is_malformed(error: &pingora::Error) -> bool {
-    let cause = error.cause.as_ref().and_then(|cause| cause.downcast_ref::<io::Error>());
-    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::InvalidData)
+/// What was wrong with a request's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Its chunks are malformed.
+    Malformed,
+    /// It came more slowly than allowed.
+    Slow,
+}
+
+/// The fault with a request's content by which a read of it failed, if that was why.
+pub fn fault(error: &pingora::Error) -> Option<Fault> {
+    if *error.esource() != pingora::ErrorSource::Downstream || *error.etype() != pingora::ErrorType::ReadError
+    {
+        return None;
+    }
+    match error.cause.as_ref()?.downcast_ref::<io::Error>()?.kind() {
+        io::ErrorKind::InvalidData => Some(Fault::Malformed),
+        io::ErrorKind::TimedOut => Some(Fault::Slow),
+        _ => None,
+    }
 }
 
 impl AsyncRead for ContentStream {
@@ -204,14 +259,21 @@ impl AsyncRead for ContentStream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        let before = buf.filled().len();
         if !this.judged.is_empty() {
             give(&mut this.judged, usize::MAX, buf);
             return Poll::Ready(Ok(()));
         }
         match &this.framing {
             framing if framing.is_done() => this.poll_end(cx),
-            Framing::Length(left) => this.poll_counted(*left, cx, buf),
-            Framing::Chunked(_) => this.poll_chunked(cx, buf),
+            Framing::Length(left) => {
+                let read = this.poll_counted(*left, cx, buf);
+                this.with_patience(read, cx, buf.filled().len() - before)
+            }
+            Framing::Chunked(_) => {
+                let read = this.poll_chunked(cx, buf);
+                this.with_patience(read, cx, buf.filled().len() - before)
+            }
             Framing::Raw if this.ahead.is_empty() => Pin::new(&mut this.inner).poll_read(cx, buf),
             Framing::Raw => {
                 give(&mut this.ahead, usize::MAX, buf);
@@ -223,11 +285,13 @@ impl AsyncRead for ContentStream {
 
 impl AsyncWrite for ContentStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
+        let wrote = Pin::new(&mut self.inner).poll_write(cx, bytes);
+        self.taken(wrote, |count| *count, cx)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        let wrote = Pin::new(&mut self.inner).poll_flush(cx);
+        self.taken(wrote, |()| 0, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -239,7 +303,8 @@ impl AsyncWrite for ContentStream {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, parts)
+        let wrote = Pin::new(&mut self.inner).poll_write_vectored(cx, parts);
+        self.taken(wrote, |count| *count, cx)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -78,6 +78,7 @@ impl Failure {
     /// What a person who sees the page should know.
     fn explanation(self) -> &'static str {
         match self {
+            Self::Refused(Refusal::Crowd) => "Too many connections are open; try again soon.",
             Self::Refused(_) => "The request is not valid HTTP, or larger than this gateway takes.",
             Self::NoRoute => "No route of this gateway matches the request.",
             Self::BodyTooLarge => "The content of the request is larger than this gateway takes.",
@@ -97,7 +98,11 @@ impl Failure {
 
     /// Seconds after which trying again makes sense, where it does (RFC 9110 §10.2.3).
     pub fn retry_after(self) -> Option<u32> {
-        matches!(self, Self::NoInstance | Self::QueueFull | Self::QueueTimeout).then_some(1)
+        matches!(
+            self,
+            Self::NoInstance | Self::QueueFull | Self::QueueTimeout | Self::Refused(Refusal::Crowd)
+        )
+        .then_some(1)
     }
 
     /// Why there is no answer of an instance, as the registered error type of Proxy-Status (RFC 9209 §2.3), where one fits.

@@ -87,3 +87,26 @@ async fn a_popular_answer_is_fetched_anew_before_its_end_unless_switched_off() {
         bench.finish().await;
     }
 }
+
+#[tokio::test]
+async fn questions_with_a_named_field_pass_the_cache_by_too() {
+    use crate::edge::Edge;
+    use crate::support::origin::{Origin, reply};
+    let origin = Origin::new().on("/query", reply(200).body("answer")).start().await;
+    let edge = Edge::serving(&origin)
+        .cache("ttl = \"10m\"\nbypass = { headers = [\"X-Preview\"] }")
+        .routes(
+            "[[routes]]\nmatch = { path = \"/*\" }\nupstream = \"api\"\ncache = { use = \"api\", key = { body = \"json\" } }\n",
+        )
+        .start()
+        .await;
+    let ask = |preview: bool| {
+        let ask = edge.request("POST", "/query").header("content-type", "application/json").body("{}");
+        if preview { ask.header("x-preview", "1").send() } else { ask.send() }
+    };
+    ask(false).await.expect(200).cache("stored");
+    ask(false).await.expect(200).cache("hit");
+    ask(true).await.expect(200).cache("fwd=bypass");
+    assert_eq!(origin.hits("/query"), 2);
+    edge.finish().await;
+}

@@ -202,6 +202,8 @@ pub struct Instance {
     pub addr: String,
     /// Its share; 0 takes no new requests.
     pub weight: u32,
+    /// It is used only while no other instance is up.
+    pub backup: bool,
 }
 
 /// How many requests an instance may have at once, in the terms of its database pool.
@@ -242,6 +244,8 @@ pub struct Health {
     pub fall: u32,
     /// Successes in a row that bring it back; at least 1.
     pub rise: u32,
+    /// Brought back, its share grows from little to all of it over this time; zero: at once.
+    pub slow_start: Duration,
 }
 
 /// What a health check asks.

@@ -27,7 +27,7 @@ impl Pool {
             picker: Picker::new(method, &endpoints),
             candidates: weights
                 .iter()
-                .map(|w| Candidate { weight: *w, in_flight: 0, up: true, room: Room::Free })
+                .map(|w| Candidate { weight: *w, in_flight: 0, up: true, room: Room::Free, backup: false })
                 .collect(),
             dice: Dice::seeded(7),
         }
@@ -65,6 +65,7 @@ fn any_candidate() -> impl Strategy<Value = Candidate> {
         weight,
         in_flight,
         up,
+        backup: false,
         room: Room::Free,
     })
 }
@@ -246,7 +247,7 @@ proptest! {
         loads in vec((any::<u32>(), 1..=u32::MAX), 1..10),
         seed: u64,
     ) {
-        let load = |(in_flight, weight): &(u32, u32)| Candidate { weight: *weight, in_flight: *in_flight, up: true, room: Room::Free };
+        let load = |(in_flight, weight): &(u32, u32)| Candidate { weight: *weight, in_flight: *in_flight, up: true, room: Room::Free, backup: false };
         let mut pool = Pool::of(Method::LeastConn, loads.iter().map(load).collect());
         pool.dice = Dice::seeded(seed);
         let chosen = pool.pick().unwrap();
@@ -261,7 +262,7 @@ proptest! {
 
 #[test]
 fn least_conn_breaks_ties_by_chance_among_the_least_busy_alone() {
-    let load = |in_flight, weight| Candidate { weight, in_flight, up: true, room: Room::Free };
+    let load = |in_flight, weight| Candidate { weight, in_flight, up: true, room: Room::Free, backup: false };
     // 2 of 1, 4 of 2 and 6 of 3 are equally busy; 3 of 1 is busier.
     let mut pool = Pool::of(Method::LeastConn, vec![load(2, 1), load(3, 1), load(4, 2), load(6, 3)]);
     let shares = pool.shares(6000);
@@ -327,7 +328,8 @@ fn an_instance_removed_from_the_plan_moves_no_other_client_and_the_order_does_no
     let (before, after) = (picker(&all), picker(&fewer));
     let mut dice = Dice::seeded(1);
     let mut pick = |picker: &Picker, count, client| {
-        let candidates = vec![Candidate { weight: 1, in_flight: 0, up: true, room: Room::Free }; count];
+        let candidates =
+            vec![Candidate { weight: 1, in_flight: 0, up: true, room: Room::Free, backup: false }; count];
         picker.pick(&mut Choice { candidates: &candidates, tried: &[], client, dice: &mut dice }).unwrap()
     };
     for client in 0..500 {
@@ -384,7 +386,7 @@ fn chance_reaches_everybody_and_repeats_with_its_seed() {
 
 #[test]
 fn a_full_endpoint_is_a_reason_to_wait_and_overflow_a_last_resort() {
-    let endpoint = |up, room| Candidate { weight: 1, in_flight: 9, up, room };
+    let endpoint = |up, room| Candidate { weight: 1, in_flight: 9, up, room, backup: false };
     for (candidates, expected, fact) in [
         (vec![(true, Room::Full), (true, Room::Free)], Some(1), "one with room is chosen before a full one"),
         (vec![(true, Room::Overflow), (true, Room::Free)], Some(1), "and before one in its overflow"),
@@ -419,4 +421,26 @@ fn room_is_what_size_and_overflow_leave() {
     ] {
         assert_eq!(Room::of(in_flight, 2, 3), room, "{in_flight} of 2 + 3");
     }
+}
+
+#[test]
+fn a_backup_is_chosen_while_no_other_endpoint_is_up() {
+    let endpoint = |up, backup, room| Candidate { weight: 1, in_flight: 0, up, room, backup };
+    let (primary, backup) = (false, true);
+    for (candidates, tried, expected, fact) in [
+        (vec![(true, primary), (true, backup)], vec![], vec![0], "not while a primary is up"),
+        (vec![(false, primary), (true, backup)], vec![], vec![1], "once none is"),
+        (vec![(true, primary), (true, backup)], vec![0], vec![1], "or all that are up were tried"),
+        (vec![(false, primary), (false, backup)], vec![], vec![0, 1], "when none is up at all, all are used"),
+    ] {
+        let candidates: Vec<_> =
+            candidates.into_iter().map(|(up, backup)| endpoint(up, backup, Room::Free)).collect();
+        for method in ALL {
+            let mut pool = Pool::of(method, candidates.clone());
+            let seen: HashSet<_> = (0..100).filter_map(|client| pool.pick_for(client, &tried)).collect();
+            assert_eq!(seen, HashSet::from_iter(expected.iter().copied()), "{method:?}: {fact}");
+        }
+    }
+    let full = vec![endpoint(true, primary, Room::Full), endpoint(true, backup, Room::Free)];
+    assert_eq!(Pool::of(Method::RoundRobin, full).pick(), None, "a primary that is full is waited for");
 }

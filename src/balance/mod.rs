@@ -39,6 +39,8 @@ pub struct Candidate {
     pub up: bool,
     /// Whether it can take one more.
     pub room: Room,
+    /// It is used only while no other endpoint is up.
+    pub backup: bool,
 }
 
 /// Whether an endpoint can take one more request, by the limits of its pool.

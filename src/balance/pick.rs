@@ -64,12 +64,23 @@ pub fn client_key(addr: IpAddr) -> u64 {
     }
 }
 
+/// Which endpoints are chosen among.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Who {
+    /// Those that are up and no backups.
+    Primaries,
+    /// Backups that are up: no other endpoint is.
+    Backups,
+    /// All that are left: none is up.
+    Everyone,
+}
+
 /// The candidates that may be chosen now.
 struct Field<'a> {
     candidates: &'a [Candidate],
     tried: &'a [usize],
-    /// Nobody left is up, so that all left count as up.
-    fail_open: bool,
+    /// Who is chosen among.
+    who: Who,
     /// The room that those chosen among have.
     room: Room,
     /// The sum of the weights of those that may be chosen; never 0.
@@ -79,9 +90,20 @@ struct Field<'a> {
 impl<'a> Field<'a> {
     fn of(choice: &Choice<'a>) -> Option<Self> {
         let (candidates, tried) = (choice.candidates, choice.tried);
-        let left = |(position, c): (usize, &Candidate)| c.weight > 0 && c.up && !tried.contains(&position);
-        let fail_open = !candidates.iter().enumerate().any(left);
-        let mut field = Self { candidates, tried, fail_open, room: Room::Free, weight: 0 };
+        let up = |backup| {
+            let left = |(position, c): (usize, &Candidate)| {
+                c.weight > 0 && c.up && c.backup == backup && !tried.contains(&position)
+            };
+            candidates.iter().enumerate().any(left)
+        };
+        let who = if up(false) {
+            Who::Primaries
+        } else if up(true) {
+            Who::Backups
+        } else {
+            Who::Everyone
+        };
+        let mut field = Self { candidates, tried, who, room: Room::Free, weight: 0 };
         for room in [Room::Free, Room::Overflow] {
             field.room = room;
             field.weight = field.members().map(|(_, c)| u64::from(c.weight)).sum();
@@ -93,10 +115,12 @@ impl<'a> Field<'a> {
     }
 
     fn holds(&self, position: usize, candidate: &Candidate) -> bool {
-        candidate.weight > 0
-            && (candidate.up || self.fail_open)
-            && candidate.room == self.room
-            && !self.tried.contains(&position)
+        let belongs = match self.who {
+            Who::Primaries => candidate.up && !candidate.backup,
+            Who::Backups => candidate.up && candidate.backup,
+            Who::Everyone => true,
+        };
+        candidate.weight > 0 && belongs && candidate.room == self.room && !self.tried.contains(&position)
     }
 
     fn members(&self) -> impl Iterator<Item = (usize, &'a Candidate)> {

@@ -176,6 +176,8 @@ table! {
         addr: HostPort = required, or "127.0.0.1:8002";
         /// Its share; 0 takes no new requests.
         weight: Count<0, 1000> = 1, or 2;
+        /// It is used only while no other instance is up.
+        backup: bool = false, or true;
     }
 }
 
@@ -226,6 +228,8 @@ table! {
         fall: Count<1, 1000> = 3, or 5;
         /// Successes in a row that bring it back.
         rise: Count<1, 1000> = 2, or 1;
+        /// Brought back, an instance gets its share little by little over this time, so that it can warm up; "0s": at once.
+        slow_start: AnyTime = "0s", or "20s";
         /// The statuses that count as success of an HTTP check: one, a range, or a list of both.
         expect: OneOrMany<Statuses<100, 599>> = "200-399", or [200, "204-299"];
     }
@@ -452,6 +456,7 @@ impl Setting for Server {
                 let spot = node.spot.clone();
                 Some(Self(ServerEntry {
                     weight: Set::unwritten("weight", Fallback::Value("1"), &spot, reader),
+                    backup: Set::unwritten("backup", Fallback::Value("false"), &spot, reader),
                     addr: Set { state: State::Is(addr), spot, written: true },
                 }))
             }

@@ -664,7 +664,10 @@ pub(super) mod tests {
         let time = Duration::from_secs(1);
         plan::Upstream {
             name: name.into(),
-            servers: servers.iter().map(|addr| Instance { addr: (*addr).to_owned(), weight: 1 }).collect(),
+            servers: servers
+                .iter()
+                .map(|addr| Instance { addr: (*addr).to_owned(), weight: 1, backup: false })
+                .collect(),
             balance: Default::default(),
             health: None,
             timeouts: plan::UpstreamTimeouts {

@@ -60,6 +60,9 @@ pub struct Endpoint {
     index: usize,
     name: String,
     weight: u32,
+    backup: bool,
+    /// When checks brought it back, in nanoseconds of the process's steady clock; 0: never.
+    returned: AtomicU64,
     in_flight: AtomicU32,
     up: AtomicBool,
     /// When `up` last changed, in nanoseconds of the process's steady clock.
@@ -187,7 +190,17 @@ impl Group {
     fn candidates(&self) -> impl Iterator<Item = Candidate> {
         let limits = self.pool.as_ref().map(Pool::limits);
         let now = self.clock.mono();
-        self.endpoints.iter().map(move |endpoint| endpoint.as_candidate(limits, now))
+        let slow_start = self.plan.health.as_ref().map_or(Duration::ZERO, |health| health.slow_start);
+        // Weights are whole numbers: while one of them is a part of what was planned, all are counted in hundredths.
+        let in_parts =
+            !slow_start.is_zero() && self.endpoints.iter().any(|e| e.warmth(now, slow_start) < 100);
+        self.endpoints.iter().map(move |endpoint| {
+            let mut candidate = endpoint.as_candidate(limits, now);
+            if in_parts {
+                candidate.weight *= endpoint.warmth(now, slow_start);
+            }
+            candidate
+        })
     }
 
     /// Whether any endpoint may ever serve this, once it has room.
@@ -271,6 +284,8 @@ impl Endpoint {
             index,
             name: server.addr.clone(),
             weight: server.weight,
+            backup: server.backup,
+            returned: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
             up: AtomicBool::new(true),
             since: AtomicU64::new(now.as_nanos()),
@@ -353,6 +368,16 @@ impl Endpoint {
         }
     }
 
+    /// How much of its share it gets, in hundredths, from 1 to 100: it grows over `slow_start` after checks brought it back.
+    fn warmth(&self, now: MonoTime, slow_start: Duration) -> u32 {
+        let returned = self.returned.load(Ordering::Relaxed);
+        if returned == 0 || slow_start.is_zero() {
+            return 100;
+        }
+        let back_for = now.since(MonoTime::from_nanos(returned));
+        ((back_for.as_secs_f64() / slow_start.as_secs_f64() * 100.0) as u32).clamp(1, 100)
+    }
+
     fn change_strikes<T>(&self, change: impl FnOnce(&mut Strikes) -> T) -> T {
         let mut strikes = self.strikes.lock().unwrap_or_else(PoisonError::into_inner);
         let result = change(&mut strikes);
@@ -371,7 +396,7 @@ impl Endpoint {
             Standing::OnTrial => in_flight == 0,
             Standing::Out => false,
         };
-        Candidate { weight, in_flight, up: trusted && self.is_up(), room }
+        Candidate { weight, in_flight, up: trusted && self.is_up(), room, backup: self.backup }
     }
 
     fn record_check(&self, ok: bool, now: MonoTime) -> Change {
@@ -382,6 +407,9 @@ impl Endpoint {
         if change != Change::None {
             self.up.store(tally.is_up(), Ordering::Relaxed);
             self.since.store(now.as_nanos(), Ordering::Relaxed);
+            if change == Change::Up {
+                self.returned.store(now.as_nanos(), Ordering::Relaxed);
+            }
             self.report_up();
         }
         change

@@ -243,7 +243,7 @@ mod tests {
     fn group(instances: u16, pool: plan::Pool) -> (Arc<Group>, Arc<Told>) {
         let told = Arc::new(Told::default());
         let second = Duration::from_secs(1);
-        let server = |i| plan::Instance { addr: format!("127.0.0.1:{}", 8000 + i), weight: 1 };
+        let server = |i| plan::Instance { addr: format!("127.0.0.1:{}", 8000 + i), weight: 1, backup: false };
         let plan = plan::Upstream {
             name: UpstreamName::from("api"),
             servers: (1..=instances).map(server).collect(),

@@ -214,3 +214,50 @@ async fn killing_one_of_three_instances_under_load_fails_no_get() {
         edge.finish().await;
     }
 }
+
+#[tokio::test]
+async fn a_backup_stands_in_while_no_other_instance_is_up() {
+    let (a, b) = (instance("a").await, instance("b").await);
+    let edge = Edge::before(&[])
+        .without_cache()
+        .without_first_upstream()
+        .routes("[[routes]]\nupstream = \"api\"")
+        .also(&format!(
+            "[upstreams.api]\nservers = [\"{}\", {{ addr = \"{}\", backup = true }}]\n\
+             health = {{ path = \"/ready\", every = \"20ms\", fall = 2, rise = 2 }}",
+            a.address(),
+            b.address()
+        ))
+        .start()
+        .await;
+    assert_eq!(shares(&edge, 10).await, HashMap::from([("a".into(), 10)]));
+    a.set("/ready", reply(503));
+    poll_until("a to be taken out", || async { edge.up() == [false, true] }).await;
+    assert_eq!(shares(&edge, 10).await, HashMap::from([("b".into(), 10)]));
+    a.set("/ready", reply(200));
+    poll_until("a to be back", || async { edge.up() == [true, true] }).await;
+    assert_eq!(shares(&edge, 10).await, HashMap::from([("a".into(), 10)]));
+    edge.finish().await;
+}
+
+#[tokio::test]
+async fn an_instance_that_was_brought_back_gets_its_share_little_by_little() {
+    for (slow_start, most) in [("1h", 2), ("0s", 50)] {
+        let (a, b) = (instance("a").await, instance("b").await);
+        let edge = Edge::before(&[a.address(), b.address()])
+            .without_cache()
+            .upstream(&format!(
+                "health = {{ path = \"/ready\", every = \"20ms\", fall = 1, rise = 1, slow_start = \"{slow_start}\" }}"
+            ))
+            .start()
+            .await;
+        assert_eq!(shares(&edge, 10).await.len(), 2, "those that were never out have their whole share");
+        b.set("/ready", reply(503));
+        poll_until("b to be taken out", || async { edge.up() == [true, false] }).await;
+        b.set("/ready", reply(200));
+        poll_until("b to be back", || async { edge.up() == [true, true] }).await;
+        let got = shares(&edge, 100).await.get("b").copied().unwrap_or_default();
+        assert!(got <= most && got + 2 >= most, "b got {got} of 100 with slow_start {slow_start}");
+        edge.finish().await;
+    }
+}

@@ -110,11 +110,22 @@ fn servers(set: &Set<List<Server>>, reader: &mut Reader<'_>) -> Option<Vec<Insta
         );
         return None;
     }
+    if instances.iter().all(|instance| instance.backup) {
+        reader.report(
+            Problem::of(&set.spot, "every instance is a backup, so there is none that they stand in for")
+                .help("write backup = true for those that are to be used only while no other is up"),
+        );
+        return None;
+    }
     Some(instances)
 }
 
 fn instance(server: &Server) -> Option<Instance> {
-    Some(Instance { addr: server.0.addr.value()?.0.clone(), weight: server.0.weight.value()?.as_u32() })
+    Some(Instance {
+        addr: server.0.addr.value()?.0.clone(),
+        weight: server.0.weight.value()?.as_u32(),
+        backup: *server.0.backup.value()?,
+    })
 }
 
 /// Host names are compared without regard to case (RFC 9110 §4.2.3).
@@ -145,6 +156,7 @@ fn health(table: &HealthTable, spot: &Spot, reader: &mut Reader<'_>) -> Option<H
         timeout: time(&table.timeout)?,
         fall: table.fall.value()?.as_u32(),
         rise: table.rise.value()?.as_u32(),
+        slow_start: time(&table.slow_start)?,
     })
 }
 

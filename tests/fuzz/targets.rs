@@ -1,0 +1,170 @@
+//! The readers of foreign bytes, each with what must hold of whatever it reads. Run by cargo-fuzz (fuzz_targets/) and, over the corpus and
+//! random changes of it, by every test run (tests/fuzz.rs).
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Method};
+use vanne::base::fields::Pairs;
+use vanne::cache::{date, directive, range, record, vary};
+use vanne::config::{Overrides, Source, load};
+use vanne::guard::chunks::Chunks;
+use vanne::guard::client::TrustedProxies;
+use vanne::guard::request::{Head, Limits, accept};
+
+/// Reads the bytes, and panics when what must hold does not.
+pub type Target = fn(&[u8]);
+
+/// Every target by its name, which is also that of its corpus.
+pub const ALL: &[(&str, Target)] = &[
+    ("chunks", chunks),
+    ("request", request),
+    ("client", client),
+    ("cache_control", cache_control),
+    ("vary", varying),
+    ("range", ranges),
+    ("record", stored),
+    ("config", configuration),
+];
+
+/// Chunked content: what is written anew means the same, however the input was cut.
+pub fn chunks(input: &[u8]) {
+    let (mut whole, mut out) = (Chunks::default(), BytesMut::new());
+    let all = whole.read(input, &mut out);
+    let (mut cut, mut pieces, mut read) = (Chunks::default(), BytesMut::new(), Ok(0));
+    for byte in input {
+        read = read.and_then(|count| Ok(count + cut.read(&[*byte], &mut pieces)?));
+    }
+    assert_eq!(all, read);
+    assert_eq!(whole.is_done(), cut.is_done());
+    if whole.is_done() {
+        let (mut again, mut same) = (Chunks::default(), BytesMut::new());
+        assert_eq!(again.read(&out, &mut same), Ok(out.len()));
+        assert!(again.is_done());
+        assert_eq!(content(&out), content(&pieces));
+    }
+}
+
+/// The content of chunks in their plainest form.
+fn content(mut chunks: &[u8]) -> Vec<u8> {
+    let mut content = Vec::new();
+    while let Some(end) = chunks.windows(2).position(|pair| pair == b"\r\n") {
+        let size =
+            std::str::from_utf8(&chunks[..end]).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
+        let size = size.expect("a plain size");
+        content.extend_from_slice(&chunks[end + 2..end + 2 + size]);
+        chunks = &chunks[end + 2 + size + 2..];
+        if size == 0 {
+            break;
+        }
+    }
+    content
+}
+
+/// A request head (`METHOD TARGET`, then fields, a line each): what is taken is clean, and is taken again unchanged.
+pub fn request(input: &[u8]) {
+    let mut lines = input.split(|byte| *byte == b'\n');
+    let Some((method, target)) = lines.next().and_then(|line| split(line, b' ')) else { return };
+    let Ok(method) = Method::from_bytes(method) else { return };
+    let fields = fields(lines);
+    let fields = Pairs(&fields);
+    let limits = Limits { max_fields: 100, max_head: 32 * 1024, max_body: 0 };
+    let head = |target, fields| Head {
+        method: &method,
+        target,
+        http2: false,
+        http10: false,
+        authority: None,
+        fields,
+        field_count: 1,
+        size: input.len(),
+    };
+    let Ok(accepted) = accept(&head(target, &fields), &limits) else { return };
+    assert!(accepted.path.starts_with('/') || accepted.path == "*");
+    let query = accepted.query.as_deref();
+    let target = query.map_or(accepted.path.to_string(), |query| format!("{}?{query}", accepted.path));
+    assert!(target.bytes().all(|byte| byte.is_ascii_graphic()), "{target:?}");
+    assert!(accepted.path.split('/').all(|segment| segment != ".." && segment != "."), "{target:?}");
+    let host = accepted.port.map_or(accepted.host.to_string(), |port| format!("{}:{port}", accepted.host));
+    let clean = [("host", host.as_bytes())];
+    let clean = Pairs(&clean);
+    let again = accept(&head(target.as_bytes(), &clean), &limits).expect("taken once, taken again");
+    assert_eq!(
+        (&again.host, again.port, &again.path, &again.query),
+        (&accepted.host, accepted.port, &accepted.path, &accepted.query)
+    );
+}
+
+/// X-Forwarded-For: whoever is found is an address in its one form.
+pub fn client(input: &[u8]) {
+    let fields = fields(input.split(|byte| *byte == b'\n'));
+    let trusted = TrustedProxies(vec!["10.0.0.0/8".parse().expect("a network")]);
+    let found = trusted.client([10, 0, 0, 1].into(), false, &Pairs(&fields));
+    assert_eq!(found.addr, found.addr.to_canonical());
+}
+
+/// Cache-Control and its kin on both sides.
+pub fn cache_control(input: &[u8]) {
+    let fields = fields(input.split(|byte| *byte == b'\n'));
+    directive::request(&Pairs(&fields));
+    directive::response(&Pairs(&fields), &[http::HeaderName::from_static("cdn-cache-control")]);
+    if let Some(at) = date::parse(input) {
+        assert_eq!(date::parse(date::format(at).as_bytes()), Some(at));
+    }
+}
+
+/// Vary, and the values it names.
+pub fn varying(input: &[u8]) {
+    let fields = fields(input.split(|byte| *byte == b'\n'));
+    if let vary::Vary::Fields(names) = vary::of_response(&Pairs(&fields)) {
+        let variant = vary::of_request(&names, &Pairs(&fields));
+        assert_eq!(variant.0.len(), names.len());
+        assert_eq!(variant, vary::of_request(&names, &Pairs(&fields)));
+    }
+}
+
+/// Ranges lie within the content, in order.
+pub fn ranges(input: &[u8]) {
+    let fields = [("range", input)];
+    for length in [0, 1, 10, u64::MAX] {
+        let parts = match range::select(&Pairs(&fields), &HeaderMap::new(), length) {
+            range::Selection::One(part) => vec![part],
+            range::Selection::Several(parts) => parts,
+            range::Selection::Whole | range::Selection::Unsatisfiable => continue,
+        };
+        assert!(
+            parts.iter().all(|part| part.first <= part.last && part.last < length),
+            "{parts:?} of {length}"
+        );
+        assert!(parts.windows(2).all(|pair| pair[0].last < pair[1].first), "{parts:?}");
+    }
+}
+
+/// Stored bytes: what reads is written the same.
+pub fn stored(input: &[u8]) {
+    if let Ok(stored) = record::decode(Bytes::copy_from_slice(input)) {
+        assert!(record::decode(record::encode(&stored).into()).is_ok());
+    }
+}
+
+/// A configuration: a plan, or problems that can be shown.
+pub fn configuration(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let source = Source { name: "vanne.toml".into(), text: text.to_owned() };
+    let environment = std::collections::HashMap::<String, String>::new();
+    if let Err(problems) = load(&source, &environment, &Overrides::default()) {
+        assert!(!problems.to_string().is_empty());
+    }
+}
+
+/// Fields as a parser leaves them, from lines `name: value`.
+fn fields<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Vec<(&'a str, &'a [u8])> {
+    let field = |line: &'a [u8]| {
+        let (name, value) = split(line, b':')?;
+        Some((std::str::from_utf8(name).ok()?, value.trim_ascii()))
+    };
+    lines.filter_map(field).collect()
+}
+
+fn split(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let at = text.iter().position(|byte| *byte == at)?;
+    Some((&text[..at], &text[at + 1..]))
+}

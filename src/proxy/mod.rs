@@ -396,9 +396,14 @@ impl ProxyHttp for Gateway {
             upstream.metrics.answered(picked.index, answer.status.as_u16(), took);
         }
         self.invalidate(session, journey, answer);
-        replace_fields(answer, |fields| {
-            forward::response(fields, session.is_upgrade_req());
-        })
+        if session.is_upgrade_req() {
+            return replace_fields(answer, |fields| forward::response(fields, true));
+        }
+        // What `forward::response` does where nothing is upgraded, without a copy of all fields.
+        for name in forward::hop_by_hop(&answer.headers) {
+            answer.remove_header(&name);
+        }
+        Ok(())
     }
 
     async fn response_filter(

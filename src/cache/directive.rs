@@ -21,8 +21,7 @@ pub struct RequestDirectives {
     pub max_stale: Option<Option<u64>>,
 }
 
-/// The directives of an answer that count for a shared cache: those of a valid `CDN-Cache-Control` (RFC 9213) when there is one, else of
-/// Cache-Control (RFC 9111 §5.2.2). Lifetimes are in seconds.
+/// The directives of an answer that count for a shared cache: those of a valid targeted field (RFC 9213) when there is one, else of Cache-Control (RFC 9111 §5.2.2). Lifetimes are in seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ResponseDirectives {
     /// Must not be stored.
@@ -93,8 +92,10 @@ pub fn request(fields: &dyn Fields) -> RequestDirectives {
 ///
 /// What forbids counts even with an argument it should not have; what permits counts only when well-formed: the harm of a needless fetch is
 /// smaller than that of an answer nobody meant to share.
-pub fn response(fields: &dyn Fields) -> ResponseDirectives {
-    if let Some(targeted) = targeted(fields) {
+///
+/// `targets` are the targeted fields this cache obeys, the first that is there and valid.
+pub fn response(fields: &dyn Fields, targets: &[HeaderName]) -> ResponseDirectives {
+    if let Some(targeted) = targets.iter().find_map(|name| targeted(fields, name)) {
         return targeted;
     }
     let mut out = ResponseDirectives::default();
@@ -309,9 +310,9 @@ fn read_argument(directive: &[u8], equals: usize) -> Argument<'_> {
     }
 }
 
-/// The directives of `CDN-Cache-Control`, when it is there, not empty, a valid dictionary, and its ages are integers (RFC 9213 §2.1).
-fn targeted(fields: &dyn Fields) -> Option<ResponseDirectives> {
-    let text = fields.joined("cdn-cache-control")?;
+/// The directives of a targeted field, when it is there, not empty, a valid dictionary, and its ages are integers (RFC 9213 §2.1).
+fn targeted(fields: &dyn Fields, name: &HeaderName) -> Option<ResponseDirectives> {
+    let text = fields.joined(name.as_str())?;
     let dictionary: sfv::Dictionary = sfv::Parser::new(&text).parse().ok()?;
     if dictionary.is_empty() {
         return None;
@@ -356,17 +357,18 @@ impl ResponseDirectives {
 mod tests {
     use super::*;
     use crate::base::fields::Pairs;
+    use crate::cache::CDN_CACHE_CONTROL;
     use proptest::prelude::*;
 
     fn of(cache_control: &str) -> ResponseDirectives {
-        response(&Pairs(&[("Cache-Control", cache_control.as_bytes())]))
+        response(&Pairs(&[("Cache-Control", cache_control.as_bytes())]), &[CDN_CACHE_CONTROL])
     }
 
     fn both(cdn: &str, cache_control: &str) -> ResponseDirectives {
-        response(&Pairs(&[
-            ("cdn-cache-control", cdn.as_bytes()),
-            ("cache-control", cache_control.as_bytes()),
-        ]))
+        response(
+            &Pairs(&[("cdn-cache-control", cdn.as_bytes()), ("cache-control", cache_control.as_bytes())]),
+            &[CDN_CACHE_CONTROL],
+        )
     }
 
     fn asked(fields: &[(&str, &str)]) -> RequestDirectives {
@@ -426,11 +428,14 @@ mod tests {
 
     #[test]
     fn directives_are_found_by_name_in_any_case_and_on_any_line() {
-        let d = response(&Pairs(&[
-            ("cache-control", b"Public, MUST-revalidate"),
-            ("Cache-Control", b"proxy-Revalidate,must-understand , immutable"),
-            ("cache-control", b"no-transform, s-maxage=5, stale-while-revalidate=6, stale-if-error=7"),
-        ]));
+        let d = response(
+            &Pairs(&[
+                ("cache-control", b"Public, MUST-revalidate"),
+                ("Cache-Control", b"proxy-Revalidate,must-understand , immutable"),
+                ("cache-control", b"no-transform, s-maxage=5, stale-while-revalidate=6, stale-if-error=7"),
+            ]),
+            &[CDN_CACHE_CONTROL],
+        );
         assert!(d.public && d.must_revalidate && d.proxy_revalidate && d.must_understand);
         assert!(d.immutable && d.no_transform);
         assert_eq!(d.s_maxage, Lifetime::Seconds(5));
@@ -458,7 +463,7 @@ mod tests {
             assert!(!of(text).no_store, "{text}");
         }
         let two_lines = Pairs(&[("cache-control", b"foo=\"bar"), ("cache-control", b"no-store, x=\"")]);
-        assert!(response(&two_lines).no_store, "an open quote ends with its line");
+        assert!(response(&two_lines, &[CDN_CACHE_CONTROL]).no_store, "an open quote ends with its line");
     }
 
     #[test]
@@ -502,7 +507,7 @@ mod tests {
         assert_eq!(both("max-age=-1", "max-age=5").max_age, Lifetime::Invalid);
         assert_eq!(both("max-age=5;x=1", "").max_age, Lifetime::Seconds(5), "parameters are ignored");
         let lines = Pairs(&[("CDN-Cache-Control", b"max-age=60"), ("cdn-cache-control", b"private")]);
-        assert!(response(&lines).private, "lines are one field");
+        assert!(response(&lines, &[CDN_CACHE_CONTROL]).private, "lines are one field");
     }
 
     #[test]
@@ -561,7 +566,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_the_reader_panic(line in proptest::collection::vec(any::<u8>(), 0..60)) {
-            let _ = response(&Pairs(&[("cache-control", &line), ("cdn-cache-control", &line)]));
+            let _ = response(&Pairs(&[("cache-control", &line), ("cdn-cache-control", &line)]), &[CDN_CACHE_CONTROL]);
             let _ = request(&Pairs(&[("cache-control", &line)]));
         }
 

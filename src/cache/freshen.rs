@@ -61,7 +61,7 @@ pub fn apply_304(record: &Record, exchange: &Exchange<'_>, rules: &Rules) -> Fre
         delimited: true,
         ..*exchange
     };
-    let directives = directive::response(&merged);
+    let directives = directive::response(&merged, &rules.targeted);
     let keep = policy::refusal(&whole, &directives, rules).is_none();
     let mut fresh = policy::record(&whole, &directives, record.key.clone(), rules);
     fresh.reuse.authorised |= record.reuse.authorised;

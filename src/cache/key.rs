@@ -61,7 +61,7 @@ impl Key {
         let mut text = Text::default();
         let (scheme, own_port) = if facts.https { ("https", 443) } else { ("http", 80) };
         text.push(part::SCHEME, scheme.as_bytes());
-        text.push(part::HOST, facts.host.as_bytes());
+        text.push(part::HOST, rules.host(facts.host).as_bytes());
         if let Some(port) = facts.port.filter(|&port| port != own_port) {
             text.push(part::PORT, port.to_string().as_bytes());
         }
@@ -281,7 +281,7 @@ fn hex(digit: u8) -> Option<u8> {
 }
 
 /// Calls `visit` with every value of a cookie: which of several an origin takes is not ours to know.
-fn each_cookie(fields: &dyn Fields, name: &str, mut visit: impl FnMut(&[u8])) {
+pub(super) fn each_cookie(fields: &dyn Fields, name: &str, mut visit: impl FnMut(&[u8])) {
     fields.each("cookie", &mut |line| {
         for pair in line.split(|&byte| byte == b';').map(trim) {
             let equals = pair.iter().position(|&byte| byte == b'=').unwrap_or(pair.len());

@@ -47,9 +47,29 @@ pub struct Rules {
     pub client_directives: ClientDirectives,
     /// Whether a lifetime may be derived from Last-Modified (RFC 9111 §4.2.2).
     pub heuristic: bool,
+    /// Whether an answer that is asked for often is fetched anew shortly before it expires.
+    pub early_refresh: bool,
+    /// The targeted fields that take the place of Cache-Control, the first that is there and valid (RFC 9213 §2.2).
+    pub targeted: Vec<HeaderName>,
+    /// Which requests pass the cache by.
+    pub bypass: BypassRules,
+    /// How often an answer must have been asked for before it is stored; 1 is at once.
+    pub min_uses: u8,
     /// What the key is made of beside scheme, host, port and path.
     pub key: KeyRules,
 }
+
+/// Which requests pass the cache by: their answers come from the origin and are not stored.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BypassRules {
+    /// Those that have one of these fields.
+    pub headers: Vec<HeaderName>,
+    /// Those that have one of these cookies.
+    pub cookies: Vec<String>,
+}
+
+/// The targeted field that every shared cache near the origin may be told by (RFC 9213 §3.1).
+pub const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
 
 /// What the operator's `ttl` means next to the origin's word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -88,6 +108,8 @@ pub enum ClientDirectives {
 /// What the key is made of beside scheme, host, port and path.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct KeyRules {
+    /// Hosts that share one set of answers, told under the first; empty: every host has its own.
+    pub hosts: Vec<String>,
     /// Which query parameters count.
     pub query: QueryRule,
     /// Whether query parameters are put in order first, so that `a=1&b=2` and `b=2&a=1` are one.
@@ -96,6 +118,16 @@ pub struct KeyRules {
     pub headers: Vec<HeaderName>,
     /// Cookies that count.
     pub cookies: Vec<String>,
+}
+
+impl KeyRules {
+    /// The host under which a host's answers are told.
+    fn host<'a>(&'a self, host: &'a str) -> &'a str {
+        match self.hosts.first() {
+            Some(first) if self.hosts.iter().any(|other| other == host) => first,
+            _ => host,
+        }
+    }
 }
 
 /// Which query parameters count in the key.
@@ -124,6 +156,10 @@ impl Default for Rules {
             set_cookie: SetCookie::Refuse,
             client_directives: ClientDirectives::Honour,
             heuristic: true,
+            early_refresh: true,
+            targeted: vec![CDN_CACHE_CONTROL],
+            bypass: BypassRules::default(),
+            min_uses: 1,
             key: KeyRules::default(),
         }
     }

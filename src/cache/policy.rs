@@ -10,10 +10,10 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::directive::{self, Lifetime, MAX_SECONDS, ResponseDirectives, delta_seconds, trim};
-use super::key::Key;
+use super::key::{self, Key};
 use super::record::{Record, ReuseRule};
 use super::vary::{self, Vary};
-use super::{Rules, SetCookie, TtlMode, date};
+use super::{BypassRules, Rules, SetCookie, TtlMode, date};
 use crate::base::clock::WallTime;
 use crate::base::fields::Fields;
 
@@ -37,6 +37,8 @@ pub enum Bypass {
     Body,
     /// It states a precondition on the origin's state (`If-Match`, `If-Unmodified-Since`) that only the origin can judge.
     Precondition,
+    /// The operator wants it so: it has a field or cookie that passes by.
+    Operator,
 }
 
 /// The facts of an exchange, as far as storing depends on them.
@@ -82,6 +84,8 @@ pub enum Refuse {
     Undelimited,
     /// It is not what the operator's `store_when` asks for.
     Condition,
+    /// It has not been asked for often enough, by the operator's choice.
+    FewUses,
 }
 
 /// Where a lifetime comes from.
@@ -104,7 +108,7 @@ pub enum LifetimeSource {
 }
 
 /// What the cache may do for a request.
-pub fn request_use(method: &Method, fields: &dyn Fields) -> RequestUse {
+pub fn request_use(method: &Method, fields: &dyn Fields, rules: &Rules) -> RequestUse {
     let bypass = if !matches!(*method, Method::GET | Method::HEAD) {
         Bypass::Method
     } else if fields.has(UPGRADE.as_str()) && has_member(fields, CONNECTION.as_str(), b"upgrade") {
@@ -113,6 +117,8 @@ pub fn request_use(method: &Method, fields: &dyn Fields) -> RequestUse {
         Bypass::Body
     } else if fields.has(IF_MATCH.as_str()) || fields.has(IF_UNMODIFIED_SINCE.as_str()) {
         Bypass::Precondition
+    } else if passes_by(fields, &rules.bypass) {
+        Bypass::Operator
     } else {
         return RequestUse::LookUp;
     };
@@ -127,7 +133,7 @@ pub fn store(exchange: &Exchange<'_>, key: &Key, rules: &Rules) -> Result<Record
     if *exchange.method != Method::GET {
         return Err(Refuse::Method);
     }
-    let directives = directive::response(exchange.response);
+    let directives = directive::response(exchange.response, &rules.targeted);
     match refusal(exchange, &directives, rules) {
         Some(refuse) => Err(refuse),
         None => useful(record(exchange, &directives, key.shared_text(), rules)),
@@ -408,6 +414,16 @@ pub(super) fn date_of(fields: &dyn Fields, name: &str) -> Option<WallTime> {
     date::parse(trim(fields.first(name)?))
 }
 
+/// Whether a request has a field or a cookie by which the operator lets it pass the cache by.
+pub fn passes_by(fields: &dyn Fields, bypass: &BypassRules) -> bool {
+    let has_cookie = |name: &String| {
+        let mut found = false;
+        key::each_cookie(fields, name, |_| found = true);
+        found
+    };
+    bypass.headers.iter().any(|name| fields.has(name.as_str())) || bypass.cookies.iter().any(has_cookie)
+}
+
 /// Whether a list has a member, in any case.
 fn has_member(fields: &dyn Fields, name: &str, member: &[u8]) -> bool {
     let mut found = false;
@@ -509,7 +525,26 @@ mod tests {
             (&get, &[("if-unmodified-since", NOW_TEXT)], Some(Bypass::Precondition)),
         ] {
             let expected = expected.map_or(RequestUse::LookUp, RequestUse::Bypass);
-            assert_eq!(request_use(method, &map(fields)), expected, "{method} {fields:?}");
+            assert_eq!(request_use(method, &map(fields), &Rules::default()), expected, "{method} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn requests_pass_the_cache_by_where_the_operator_says_so() {
+        let bypass = BypassRules {
+            headers: vec![HeaderName::from_static("x-preview")],
+            cookies: vec!["session".to_owned()],
+        };
+        let rules = Rules { bypass, ..Rules::default() };
+        for (fields, expected) in [
+            (&[][..], false),
+            (&[("x-preview", "")], true),
+            (&[("cookie", "a=session; b=1")], false),
+            (&[("cookie", "a=1; session=2")], true),
+            (&[("cookie", "sessions=2")], false),
+        ] {
+            let found = request_use(&Method::GET, &map(fields), &rules);
+            assert_eq!(found == RequestUse::Bypass(Bypass::Operator), expected, "{fields:?}");
         }
     }
 
@@ -945,7 +980,7 @@ mod tests {
             let request: Lines<'_> = if authorised { &[("authorization", "x")] } else { &[] };
             let lines: Vec<_> = lines.iter().map(|(name, value)| (*name, value.as_str())).collect();
             if let Ok(record) = judge(status, request, &lines, &rules) {
-                let said = directive::response(&map(&lines));
+                let said = directive::response(&map(&lines), &[]);
                 prop_assert!(!said.private && (!said.no_store || said.must_understand));
                 prop_assert!(!authorised || allows_sharing(&said));
                 prop_assert!(!record.fields.contains_key(SET_COOKIE) && !record.fields.contains_key(AGE));

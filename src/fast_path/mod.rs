@@ -31,6 +31,7 @@ use crate::guard::client::Client;
 use crate::observe::access::{Line, Log};
 use crate::observe::metrics::{CacheResult, Metrics};
 use crate::plan::{Action, CacheId, Plan, Route, RouteId};
+use crate::store::uses::Uses;
 use crate::store::{Entry, Store};
 
 pub mod head;
@@ -42,12 +43,20 @@ pub struct Parts<'a> {
     pub plan: &'a Plan,
     /// The time.
     pub clock: &'a Clock,
-    /// The stores of the caches.
-    pub store: &'a dyn Fn(CacheId) -> &'a Store,
+    /// The running caches.
+    pub cache: &'a dyn Fn(CacheId) -> Cache<'a>,
     /// Makes a request's id.
     pub new_id: fn() -> String,
     /// Whether a line will be written, so that its words are kept.
     pub logged: bool,
+}
+
+/// A running cache.
+pub struct Cache<'a> {
+    /// What it holds.
+    pub store: &'a Store,
+    /// How often its answers were asked for, where that matters.
+    pub uses: Option<&'a Uses>,
 }
 
 /// A request as the guard took it.
@@ -115,12 +124,12 @@ pub struct Sent<'a> {
 pub fn answer(parts: Parts<'_>, request: &Request<'_>) -> Option<Answer> {
     let keep = keeps(request)? && !request.last;
     let (route, cache) = cached_route(parts.plan, request)?;
-    if !plain(request) || policy::request_use(request.method, request.fields) != RequestUse::LookUp {
+    let rules = &parts.plan.caches[cache].rules;
+    if !plain(request) || policy::request_use(request.method, request.fields, rules) != RequestUse::LookUp {
         return None;
     }
     let (arrived, at) = (parts.clock.mono(), parts.clock.wall());
     let client = parts.plan.server.trusted_proxies.client(request.peer, false, request.fields);
-    let rules = &parts.plan.caches[cache].rules;
     // Where the token is part of the key it is no longer part of what answers vary by: the long way knows.
     if rules.key.headers.contains(&AUTHORIZATION) {
         return None;
@@ -136,13 +145,16 @@ pub fn answer(parts: Parts<'_>, request: &Request<'_>) -> Option<Answer> {
         },
         &rules.key,
     );
-    let entry = (parts.store)(cache).peek(&key, request.fields).entry?;
+    let entry = (parts.cache)(cache).store.peek(&key, request.fields).entry?;
     let looked = parts.clock.mono().since(arrived);
     let directives = directive::request(request.fields);
     // Whether a refresh is due is decided by chance, once: on the long way, which makes it.
-    let refresh = lookup::early_refresh(&entry.record, at, 0.0).is_some();
+    let refresh = rules.early_refresh && lookup::early_refresh(&entry.record, at, 0.0).is_some();
     if refresh || lookup::judge(&entry.record, &directives, rules, at) != Reuse::Fresh {
         return None;
+    }
+    if let Some(uses) = (parts.cache)(cache).uses {
+        uses.note(key.hash());
     }
     Some(Found { parts, request, route, cache, client, entry, keep, arrived, at, looked }.told())
 }
@@ -172,7 +184,7 @@ fn cached_route(plan: &Plan, request: &Request<'_>) -> Option<(RouteId, CacheId)
     let id = plan.table.find(request.host, request.path, request.method)?;
     // Every setting of a route is named, so that a new one must say here whether a hit heeds it. These do not matter to one: it sends nothing on, stores
     // nothing, and its request has no content.
-    let Route { name: _, action, rewrite: _, max_body_size: _, content_key: _, store_when: _ } =
+    let Route { name: _, action, rewrite: _, max_body_size: _, content_key: _, store_when: _, priority: _ } =
         &plan.routes[id];
     match action {
         Action::Forward { upstream: _, cache: Some(cache) } => Some((id, *cache)),
@@ -275,7 +287,7 @@ impl Answer {
     /// Counts it, and writes its line.
     pub fn finish(self, parts: Parts<'_>, metrics: &Metrics, log: &Log, sent: Sent<'_>) {
         let took = parts.clock.mono().since(self.arrived);
-        (parts.store)(self.cache).served(self.looked);
+        (parts.cache)(self.cache).store.served(self.looked);
         let hit = CacheResult::HitMemory;
         metrics.request(Some(self.route), &self.method, self.status, hit, took, 0, sent.bytes);
         let Some(words) = &self.words else { return };
@@ -344,6 +356,7 @@ mod tests {
         clock: Arc<Clock>,
         metrics: Arc<Metrics>,
         stores: Vec<Store>,
+        uses: Uses,
     }
 
     impl World {
@@ -356,7 +369,7 @@ mod tests {
                 Store::new(c.memory, c.max_object, None, clock.clone(), metrics.cache(&c.name))
             };
             let stores = plan.caches.iter().map(store).collect();
-            let world = Self { plan, clock, metrics, stores };
+            let world = Self { plan, clock, metrics, stores, uses: Uses::default() };
             world.keep(0, "/cached/a", Duration::from_secs(100));
             world.keep(0, "/cached/expired", Duration::ZERO);
             world.keep(0, "/passed/a", Duration::from_secs(100));
@@ -392,11 +405,11 @@ mod tests {
 
         /// What is answered to a request: the first line of its head and the length of what follows.
         fn asked(&self, method: Method, path: &str, lines: &[(&str, &[u8])]) -> Option<(String, usize)> {
-            let store = |id: CacheId| &self.stores[id];
+            let cache = |id: CacheId| Cache { store: &self.stores[id], uses: Some(&self.uses) };
             let parts = Parts {
                 plan: &self.plan,
                 clock: &self.clock,
-                store: &store,
+                cache: &cache,
                 new_id: || "id".into(),
                 logged: false,
             };
@@ -478,5 +491,24 @@ mod tests {
         world.asked(Method::GET, "/cached/unknown", &[]);
         let counted = |line: &str| line.starts_with("vanne_cache_lookups_total") && !line.ends_with(" 0");
         assert_eq!(world.metrics.render().lines().find(|line| counted(line)), None);
+    }
+
+    #[test]
+    fn a_hit_is_a_use_of_its_answer() {
+        let world = World::new();
+        let fields = HeaderMap::new();
+        let facts = KeyFacts {
+            https: false,
+            host: "a.test",
+            port: None,
+            path: "/cached/a",
+            query: None,
+            fields: &fields,
+        };
+        let key = Key::of(&facts, &world.plan.caches[0].rules.key);
+        world.asked(Method::GET, "/cached/a", &[("Range", b"bytes=0-1")]);
+        world.asked(Method::GET, "/cached/a", &[]);
+        world.asked(Method::GET, "/cached/a", &[]);
+        assert_eq!(world.uses.note(key.hash()), 3, "two hits, and this one");
     }
 }

@@ -90,8 +90,20 @@ pub struct Fill {
     pub onward: Onward,
     /// The request's fields as the client sent them: what Vary, Authorization and `no-store` are judged by.
     pub asked: HeaderMap,
+    /// It has been asked for too seldom to be stored.
+    pub seldom: bool,
     /// The stored answer to validate, if there is one.
     pub stale: Option<Arc<Entry>>,
+    /// Nobody waits for it: it refreshes what was served.
+    pub background: bool,
+}
+
+/// Resolves when nobody waits any more for what somebody waited for.
+async fn deserted(writer: &Writer<Word>, background: bool) {
+    if background {
+        return std::future::pending().await;
+    }
+    writer.deserted().await;
 }
 
 impl Fill {
@@ -101,11 +113,13 @@ impl Fill {
             // A change made while we fetch may be missing from what we get: such an answer is not stored.
             let began = self.cache.store.began(&self.key);
             self.set_conditions();
-            let asked = exchange::ask(&self.live, self.to, &self.onward, |head| {
-                writer.say(Word::Interim(Arc::new(head.clone())));
-            });
+            let interim = |head: &ResponseHeader| writer.say(Word::Interim(Arc::new(head.clone())));
+            let asked =
+                exchange::ask(&self.live, self.to, &self.onward, interim, deserted(&writer, self.background));
             let answer = match asked.await {
                 Ok(answer) => answer,
+                // Whoever came in this instant finds the fetch gone and looks again.
+                Err(failed) if failed.failure == Failure::ClientGone => return,
                 Err(failed) => return self.failed(failed, writer),
             };
             match self.freshened(&answer) {
@@ -176,7 +190,7 @@ impl Fill {
         let shared = keep.is_some();
         if let Some(began) = keep {
             self.cache.store.put_since(&self.key, entry.clone(), began);
-        } else if directive::response(&answer.head.headers).no_store {
+        } else if directive::response(&answer.head.headers, &self.cache.rules.targeted).no_store {
             self.cache.store.invalidate(&self.key);
         }
         let source = source(&answer);
@@ -212,6 +226,7 @@ impl Fill {
             true => Ok(record),
             false => Err(Refuse::Condition),
         });
+        let judged = if self.seldom { judged.and(Err(Refuse::FewUses)) } else { judged };
         self.cache.metrics.store(match &judged {
             Ok(_) => "allowed",
             Err(why) => refusal_word(*why),
@@ -374,6 +389,7 @@ pub fn refusal_word(why: Refuse) -> &'static str {
         Refuse::NoUse => "no-freshness",
         Refuse::Undelimited => "undelimited",
         Refuse::Condition => "condition",
+        Refuse::FewUses => "few-uses",
     }
 }
 

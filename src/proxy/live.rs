@@ -15,6 +15,7 @@ use crate::plan::{CacheId, Plan, Route, RouteId, UpstreamId};
 use crate::store::Store;
 use crate::store::flight::Flights;
 use crate::store::redis::RedisTier;
+use crate::store::uses::Uses;
 use crate::upstream::Group;
 
 /// Everything a request may need.
@@ -57,6 +58,8 @@ pub struct Cache {
     pub rules: Arc<Rules>,
     /// What it holds.
     pub store: Store,
+    /// How often what was asked for, when that decides what is stored.
+    pub uses: Option<Uses>,
     /// What it is fetching.
     pub flights: Arc<Flights<Word>>,
     /// Larger answers are not stored.

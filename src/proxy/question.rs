@@ -14,6 +14,7 @@ use super::reply::Failure;
 use super::serve::keyed_by_token;
 use super::{Gateway, Outcome};
 use crate::cache::content::ContentKey;
+use crate::cache::policy::{self, Bypass};
 use crate::cache::status::{self, Forward, Outcome as CacheOutcome};
 use crate::observe::metrics::CacheResult;
 use crate::plan::CacheId;
@@ -34,6 +35,10 @@ impl Gateway {
         to: Destination,
         rule: &ContentKey,
     ) -> Result<Outcome> {
+        if policy::passes_by(&session.req_header().headers, &self.live.cache(cache).rules.bypass) {
+            self.pass_by(journey, Bypass::Operator);
+            return Ok(Outcome::Pass);
+        }
         if content_length(&session.req_header().headers).is_some_and(|length| length > rule.most) {
             self.pass_by_too_large(journey);
             return Ok(Outcome::Pass);
@@ -65,7 +70,10 @@ impl Gateway {
         asked.onward.fields.remove(header::EXPECT);
         asked.onward.content = Some(content);
         match whole {
-            true => self.answer(session, journey, &asked).await?,
+            true => {
+                asked.count_use();
+                self.answer(session, journey, &asked).await?;
+            }
             false => self.fetch_alone(session, journey, &asked).await?,
         }
         Ok(Outcome::Answered)

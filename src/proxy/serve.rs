@@ -12,6 +12,7 @@ use super::fill::{Fill, Stored, Word, refusal_word};
 use super::journey::Journey;
 use super::live::Cache;
 use super::onward::Onward;
+use super::place;
 use super::reply::Failure;
 use super::{Gateway, Outcome};
 use crate::cache::directive::{self, RequestDirectives};
@@ -24,7 +25,7 @@ use crate::cache::vary;
 use crate::forward;
 use crate::observe::metrics::CacheResult;
 use crate::plan::CacheId;
-use crate::store::flight::{Joined, Reader};
+use crate::store::flight::{Joined, Reader, Writer};
 use crate::store::{Absent, Entry, Found};
 
 /// A request may find itself behind the fetch of another variant; so often it looks again before it fetches for itself.
@@ -38,6 +39,17 @@ pub(super) struct Asked {
     directives: RequestDirectives,
     to: Destination,
     pub(super) onward: Onward,
+    /// It has been asked for too seldom to be stored.
+    pub(super) seldom: bool,
+}
+
+impl Asked {
+    /// Counts this use of the key, which is final now.
+    pub(super) fn count_use(&mut self) {
+        let cache = &self.cache;
+        self.seldom =
+            cache.uses.as_ref().is_some_and(|uses| uses.note(self.key.hash()) < cache.rules.min_uses);
+    }
 }
 
 /// What following a fetch came to.
@@ -64,11 +76,12 @@ impl Gateway {
     ) -> pingora::Result<Outcome> {
         let cache = self.live.cache(cache).clone();
         let head = session.req_header();
-        if let RequestUse::Bypass(why) = policy::request_use(&head.method, &head.headers) {
+        if let RequestUse::Bypass(why) = policy::request_use(&head.method, &head.headers, &cache.rules) {
             self.pass_by(journey, why);
             return Ok(Outcome::Pass);
         }
-        let asked = self.asked(session, journey, cache, to);
+        let mut asked = self.asked(session, journey, cache, to);
+        asked.count_use();
         self.answer(session, journey, &asked).await?;
         Ok(Outcome::Answered)
     }
@@ -115,7 +128,7 @@ impl Gateway {
             keyed_by_token(&mut fields);
         }
         let directives = directive::request(&fields);
-        Asked { cache, key, fields, directives, to, onward }
+        Asked { cache, key, fields, directives, to, onward, seldom: false }
     }
 
     pub(super) async fn answer(
@@ -140,7 +153,7 @@ impl Gateway {
             let reader = self.join(asked, &found, slot.take());
             let (mut reader, leads) = match reader {
                 Joined::Lead(writer, reader) => {
-                    self.spawn(asked, found.entry.clone(), writer);
+                    self.spawn(asked, found.entry.clone(), writer, false);
                     (reader, true)
                 }
                 Joined::Follow(reader) => (reader, false),
@@ -173,7 +186,7 @@ impl Gateway {
             (Reuse::Fresh, Tier::Redis) => CacheResult::HitRedis,
             _ => CacheResult::Stale,
         };
-        if reuse == Reuse::StaleWhileRevalidate || self.nears_its_end(&entry.record) {
+        if reuse == Reuse::StaleWhileRevalidate || self.nears_its_end(&entry.record, asked) {
             self.refresh(asked, found, entry);
         }
         let outcome = CacheOutcome::Hit { tier: found.tier, ttl: self.ttl(&entry.record) };
@@ -181,14 +194,15 @@ impl Gateway {
     }
 
     /// A popular answer is fetched anew by chance before it expires, so that it does not expire for everybody at once.
-    fn nears_its_end(&self, record: &Record) -> bool {
-        lookup::early_refresh(record, self.live.clock.wall(), super::chance()) == Some(Duration::ZERO)
+    fn nears_its_end(&self, record: &Record, asked: &Asked) -> bool {
+        asked.cache.rules.early_refresh
+            && lookup::early_refresh(record, self.live.clock.wall(), super::chance()) == Some(Duration::ZERO)
     }
 
     /// Fetches anew in the background, unless somebody does already.
     fn refresh(&self, asked: &Asked, found: &Found, entry: &Arc<Entry>) {
         if let Joined::Lead(writer, _) = self.flight(asked, found.slot) {
-            self.spawn(asked, Some(entry.clone()), writer);
+            self.spawn(asked, Some(entry.clone()), writer, true);
         }
     }
 
@@ -204,7 +218,7 @@ impl Gateway {
         asked.cache.flights.join(slot, asked.cache.store.began(&asked.key).stamp())
     }
 
-    fn spawn(&self, asked: &Asked, stale: Option<Arc<Entry>>, writer: crate::store::flight::Writer<Word>) {
+    fn spawn(&self, asked: &Asked, stale: Option<Arc<Entry>>, writer: Writer<Word>, background: bool) {
         let fill = Fill {
             live: self.live.clone(),
             cache: asked.cache.clone(),
@@ -212,7 +226,10 @@ impl Gateway {
             to: asked.to,
             onward: asked.onward.clone(),
             asked: asked.fields.clone(),
+            // What was stored once is worth storing again.
+            seldom: asked.seldom && stale.is_none(),
             stale,
+            background,
         };
         tokio::spawn(fill.run(writer));
     }
@@ -224,7 +241,7 @@ impl Gateway {
         asked: &Asked,
     ) -> pingora::Result<()> {
         let (writer, mut reader) = asked.cache.flights.alone();
-        self.spawn(asked, None, writer);
+        self.spawn(asked, None, writer, false);
         let fetched = Fetched { why: Forward::UriMiss, leads: true, trouble: None };
         self.follow(session, journey, asked, &mut reader, &fetched).await?;
         Ok(())
@@ -238,15 +255,19 @@ impl Gateway {
         reader: &mut Reader<Word>,
         fetched: &Fetched,
     ) -> pingora::Result<Followed> {
+        // Whoever leaves while the fetch waits for a place must not keep it waiting.
+        let may_wait = self.live.upstream(asked.to.upstream).group.plan().pool.is_some();
+        let patience = if fetched.leads { Duration::MAX } else { asked.cache.wait_timeout };
         loop {
-            let word = if fetched.leads {
-                reader.word().await
-            } else {
-                match tokio::time::timeout(asked.cache.wait_timeout, reader.word()).await {
-                    Ok(word) => word,
-                    Err(_) => return Ok(Followed::TooLong),
+            let word = tokio::select! {
+                biased;
+                word = tokio::time::timeout(patience, reader.word()) => word,
+                gone = place::client_gone(session), if may_wait => {
+                    journey.failure = Some(Failure::ClientGone);
+                    return Err(gone);
                 }
             };
+            let Ok(word) = word else { return Ok(Followed::TooLong) };
             match word {
                 Some(Word::Interim(head)) => {
                     if fetched.leads {

@@ -27,6 +27,7 @@ mod breaker;
 pub mod flight;
 mod memory;
 pub mod redis;
+pub mod uses;
 
 use self::behind::{Ahead, Job, Settle};
 use self::memory::{Hash, Held, Memory};

@@ -68,14 +68,14 @@ impl Edge {
         self.running.live.clock.advance(by);
     }
 
-    /// Plain hits go the way of all other requests.
-    pub fn send_hits_the_long_way(&self) {
-        self.running.live.short_way.store(false, std::sync::atomic::Ordering::Relaxed);
-    }
-
     /// The gateway's own time.
     pub fn now(&self) -> WallTime {
         self.running.live.clock.wall()
+    }
+
+    /// Plain hits go the way of all other requests.
+    pub fn send_hits_the_long_way(&self) {
+        self.running.live.short_way.store(false, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// The operator's listener.

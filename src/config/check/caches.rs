@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::name::CacheName;
-use crate::cache::{KeyRules, Rules, TtlMode};
-use crate::config::file::{CacheTable, File, KeyTable, time};
+use crate::cache::{BypassRules, KeyRules, Rules, TtlMode};
+use crate::config::file::{BypassTable, CacheTable, File, KeyTable, time};
 use crate::config::problem::Problem;
 use crate::config::read::Reader;
 use crate::plan::Cache;
@@ -23,6 +23,7 @@ pub fn all(file: &File, reader: &mut Reader<'_>) -> Option<Vec<Cache>> {
 
 fn cache(name: &str, table: &CacheTable, reader: &mut Reader<'_>) -> Option<Cache> {
     mode_without_ttl(table, reader);
+    host_alone(table, reader);
     Some(Cache {
         name: CacheName::from(name),
         rules: Arc::new(rules(table)?),
@@ -43,6 +44,16 @@ fn mode_without_ttl(table: &CacheTable, reader: &mut Reader<'_>) {
     }
 }
 
+fn host_alone(table: &CacheTable, reader: &mut Reader<'_>) {
+    let Some(hosts) = table.key.value().map(|key| &key.hosts) else { return };
+    if hosts.value().is_some_and(|list| list.complete && list.items.len() == 1) {
+        reader.report(
+            Problem::of(&hosts.spot, "a host cannot share its answers with itself alone")
+                .help("name two hosts or more, or remove hosts"),
+        );
+    }
+}
+
 fn rules(table: &CacheTable) -> Option<Rules> {
     Some(Rules {
         ttl: table.ttl.optional()?.map(|ttl| ttl.0),
@@ -54,6 +65,10 @@ fn rules(table: &CacheTable) -> Option<Rules> {
         set_cookie: *table.set_cookie.value()?,
         client_directives: *table.client_directives.value()?,
         heuristic: *table.heuristic.value()?,
+        early_refresh: *table.early_refresh.value()?,
+        targeted: table.targeted.value()?.all()?.cloned().collect(),
+        bypass: bypass(table.bypass.value()?)?,
+        min_uses: u8::try_from(table.min_uses.value()?.0).ok()?,
         key: key(table.key.value()?)?,
     })
 }
@@ -66,8 +81,16 @@ fn ttl_by_status(table: &CacheTable) -> Option<Vec<((u16, u16), Duration)>> {
     Some(entries)
 }
 
+fn bypass(table: &BypassTable) -> Option<BypassRules> {
+    Some(BypassRules {
+        headers: table.headers.value()?.all()?.cloned().collect(),
+        cookies: table.cookies.value()?.all()?.map(|cookie| cookie.0.clone()).collect(),
+    })
+}
+
 fn key(table: &KeyTable) -> Option<KeyRules> {
     Some(KeyRules {
+        hosts: table.hosts.value()?.all()?.map(|host| host.0.to_ascii_lowercase()).collect(),
         query: table.query.value()?.clone(),
         sort_query: *table.sort_query.value()?,
         headers: table.headers.value()?.all()?.cloned().collect(),

@@ -19,6 +19,8 @@ mod invalidating;
 
 mod failing;
 
+mod rules;
+
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

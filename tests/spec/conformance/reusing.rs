@@ -163,3 +163,24 @@ async fn a_part_of_an_answer_that_is_still_coming_is_cut_from_it_too() {
     }
     bench.finish().await;
 }
+
+#[tokio::test]
+async fn a_request_for_validation_may_share_a_fetch_on_its_way() {
+    use crate::support::gate::Gate;
+    let bench = Bench::new().await;
+    let target = bench.target();
+    let gate = Gate::new("the second half");
+    bench.origin.set(&target, bench.reply(200, HOUR).chunk("one ").then_wait(&gate).chunk("two"));
+    let head = |lines: &str| format!("GET {target} HTTP/1.1\r\nHost: x\r\n{lines}\r\n");
+    let mut first = bench.edge.client.connect().await;
+    first.write(head("")).await;
+    first.read_until("one ").await;
+    let mut second = bench.edge.client.connect().await;
+    second.write(head("Cache-Control: no-cache\r\n")).await;
+    second.read_until("one ").await;
+    gate.release();
+    second.read_until("two").await;
+    assert_eq!(bench.origin.hits(&target), 1);
+    drop((first, second));
+    bench.finish().await;
+}

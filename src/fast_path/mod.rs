@@ -31,6 +31,7 @@ use crate::guard::client::Client;
 use crate::observe::access::{Line, Log};
 use crate::observe::metrics::{CacheResult, Metrics};
 use crate::plan::{Action, CacheId, Plan, Route, RouteId};
+use crate::store::uses::Uses;
 use crate::store::{Entry, Store};
 
 pub mod head;
@@ -42,12 +43,20 @@ pub struct Parts<'a> {
     pub plan: &'a Plan,
     /// The time.
     pub clock: &'a Clock,
-    /// The stores of the caches.
-    pub store: &'a dyn Fn(CacheId) -> &'a Store,
+    /// The running caches.
+    pub cache: &'a dyn Fn(CacheId) -> Cache<'a>,
     /// Makes a request's id.
     pub new_id: fn() -> String,
     /// Whether a line will be written, so that its words are kept.
     pub logged: bool,
+}
+
+/// A running cache.
+pub struct Cache<'a> {
+    /// What it holds.
+    pub store: &'a Store,
+    /// How often its answers were asked for, where that matters.
+    pub uses: Option<&'a Uses>,
 }
 
 /// A request as the guard took it.
@@ -136,13 +145,16 @@ pub fn answer(parts: Parts<'_>, request: &Request<'_>) -> Option<Answer> {
         },
         &rules.key,
     );
-    let entry = (parts.store)(cache).peek(&key, request.fields).entry?;
+    let entry = (parts.cache)(cache).store.peek(&key, request.fields).entry?;
     let looked = parts.clock.mono().since(arrived);
     let directives = directive::request(request.fields);
     // Whether a refresh is due is decided by chance, once: on the long way, which makes it.
-    let refresh = lookup::early_refresh(&entry.record, at, 0.0).is_some();
+    let refresh = rules.early_refresh && lookup::early_refresh(&entry.record, at, 0.0).is_some();
     if refresh || lookup::judge(&entry.record, &directives, rules, at) != Reuse::Fresh {
         return None;
+    }
+    if let Some(uses) = (parts.cache)(cache).uses {
+        uses.note(key.hash());
     }
     Some(Found { parts, request, route, cache, client, entry, keep, arrived, at, looked }.told())
 }
@@ -275,7 +287,7 @@ impl Answer {
     /// Counts it, and writes its line.
     pub fn finish(self, parts: Parts<'_>, metrics: &Metrics, log: &Log, sent: Sent<'_>) {
         let took = parts.clock.mono().since(self.arrived);
-        (parts.store)(self.cache).served(self.looked);
+        (parts.cache)(self.cache).store.served(self.looked);
         let hit = CacheResult::HitMemory;
         metrics.request(Some(self.route), &self.method, self.status, hit, took, 0, sent.bytes);
         let Some(words) = &self.words else { return };
@@ -344,6 +356,7 @@ mod tests {
         clock: Arc<Clock>,
         metrics: Arc<Metrics>,
         stores: Vec<Store>,
+        uses: Uses,
     }
 
     impl World {
@@ -356,7 +369,7 @@ mod tests {
                 Store::new(c.memory, c.max_object, None, clock.clone(), metrics.cache(&c.name))
             };
             let stores = plan.caches.iter().map(store).collect();
-            let world = Self { plan, clock, metrics, stores };
+            let world = Self { plan, clock, metrics, stores, uses: Uses::default() };
             world.keep(0, "/cached/a", Duration::from_secs(100));
             world.keep(0, "/cached/expired", Duration::ZERO);
             world.keep(0, "/passed/a", Duration::from_secs(100));
@@ -392,11 +405,11 @@ mod tests {
 
         /// What is answered to a request: the first line of its head and the length of what follows.
         fn asked(&self, method: Method, path: &str, lines: &[(&str, &[u8])]) -> Option<(String, usize)> {
-            let store = |id: CacheId| &self.stores[id];
+            let cache = |id: CacheId| Cache { store: &self.stores[id], uses: Some(&self.uses) };
             let parts = Parts {
                 plan: &self.plan,
                 clock: &self.clock,
-                store: &store,
+                cache: &cache,
                 new_id: || "id".into(),
                 logged: false,
             };
@@ -478,5 +491,24 @@ mod tests {
         world.asked(Method::GET, "/cached/unknown", &[]);
         let counted = |line: &str| line.starts_with("vanne_cache_lookups_total") && !line.ends_with(" 0");
         assert_eq!(world.metrics.render().lines().find(|line| counted(line)), None);
+    }
+
+    #[test]
+    fn a_hit_is_a_use_of_its_answer() {
+        let world = World::new();
+        let fields = HeaderMap::new();
+        let facts = KeyFacts {
+            https: false,
+            host: "a.test",
+            port: None,
+            path: "/cached/a",
+            query: None,
+            fields: &fields,
+        };
+        let key = Key::of(&facts, &world.plan.caches[0].rules.key);
+        world.asked(Method::GET, "/cached/a", &[("Range", b"bytes=0-1")]);
+        world.asked(Method::GET, "/cached/a", &[]);
+        world.asked(Method::GET, "/cached/a", &[]);
+        assert_eq!(world.uses.note(key.hash()), 3, "two hits, and this one");
     }
 }

@@ -94,8 +94,8 @@ pub fn response(fields: &mut HeaderMap, upgrade: bool) {
 /// The names of all fields that `Connection` and the protocol make hop-by-hop in these fields.
 pub fn hop_by_hop(fields: &HeaderMap) -> Vec<HeaderName> {
     let mut names = nominated(fields);
-    for name in &HOP_BY_HOP {
-        if fields.contains_key(name) && !names.contains(name) {
+    for name in fields.keys() {
+        if HOP_BY_HOP.contains(name) && !names.contains(name) {
             names.push(name.clone());
         }
     }

@@ -462,9 +462,14 @@ impl ProxyHttp for Gateway {
         self.invalidate(session, journey, answer);
         let groups = self.changed_groups(session, journey, answer);
         self.invalidate_groups(groups).await;
-        replace_fields(answer, |fields| {
-            forward::response(fields, session.is_upgrade_req());
-        })
+        if session.is_upgrade_req() {
+            return replace_fields(answer, |fields| forward::response(fields, true));
+        }
+        // What `forward::response` does where nothing is upgraded, without a copy of all fields.
+        for name in forward::hop_by_hop(&answer.headers) {
+            answer.remove_header(&name);
+        }
+        Ok(())
     }
 
     async fn response_filter(

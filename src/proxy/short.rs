@@ -15,7 +15,8 @@ use tokio::io::AsyncWriteExt;
 use super::journey::InFlight;
 use super::live::Live;
 use super::reply::Failure;
-use crate::fast_path::{self, Answer, Parts, Request, Sent};
+use crate::fast_path::{self, Answer, Cache, Parts, Request, Sent};
+use crate::plan::CacheId;
 
 /// The address of a connection's peer.
 pub(super) fn peer(stream: &Stream) -> IpAddr {
@@ -30,17 +31,19 @@ pub(super) fn answer(live: &Live, request: &Request<'_>) -> Option<Answer> {
     if !live.short_way.load(Ordering::Relaxed) {
         return None;
     }
-    fast_path::answer(parts(live, &|id| &live.cache(id).store), request)
+    fast_path::answer(parts(live, &|id| cache(live, id)), request)
 }
 
-fn parts<'a>(
-    live: &'a Live,
-    store: &'a dyn Fn(crate::plan::CacheId) -> &'a crate::store::Store,
-) -> Parts<'a> {
+fn cache(live: &Live, id: CacheId) -> Cache<'_> {
+    let cache = live.cache(id);
+    Cache { store: &cache.store, uses: cache.uses.as_ref() }
+}
+
+fn parts<'a>(live: &'a Live, cache: &'a dyn Fn(CacheId) -> Cache<'a>) -> Parts<'a> {
     Parts {
         plan: &live.plan,
         clock: &live.clock,
-        store,
+        cache,
         new_id: super::new_request_id,
         logged: live.log.is_on(),
     }
@@ -55,7 +58,7 @@ pub(super) async fn send(live: &Live, patience: Duration, stream: &mut Stream, a
         error: result.is_err().then_some(Failure::ClientGone.as_str()),
     };
     let keep = answer.keep && result.is_ok();
-    answer.finish(parts(live, &|id| &live.cache(id).store), &live.metrics, &live.log, sent);
+    answer.finish(parts(live, &|id| cache(live, id)), &live.metrics, &live.log, sent);
     drop(in_flight);
     if !keep && result.is_ok() {
         // The client may be gone already; then there is nobody to tell.

@@ -170,7 +170,8 @@ impl Table {
     /// The rule that wins for a request. `host` is the normalised name without port, `path` the normalised path without query.
     pub fn find(&self, host: &str, path: &str, method: &Method) -> Option<usize> {
         let exact = self.exact.get(host);
-        let below = suffixes(host).filter_map(|suffix| self.below.get(suffix));
+        let suffixes = (!self.below.is_empty()).then(|| suffixes(host)).into_iter().flatten();
+        let below = suffixes.filter_map(|suffix| self.below.get(suffix));
         exact.into_iter().chain(below).chain([&self.any]).find_map(|paths| self.among(paths, path, method))
     }
 

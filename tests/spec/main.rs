@@ -32,3 +32,5 @@ mod forward;
 mod observe;
 
 mod process;
+
+mod explain;

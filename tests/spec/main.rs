@@ -33,4 +33,6 @@ mod observe;
 
 mod process;
 
+mod simulation;
+
 mod explain;

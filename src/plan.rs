@@ -15,6 +15,7 @@ use crate::cache::Rules as CacheRules;
 use crate::cache::content::{ContentKey, StoreWhen};
 use crate::forward::HostRule;
 use crate::guard::client::TrustedProxies;
+use crate::guard::crowd::Room;
 use crate::route::{Rewrite, Table};
 
 /// The position of an upstream in [`Plan::upstreams`].
@@ -92,6 +93,11 @@ pub struct ClientLimits {
     pub max_header_fields: usize,
     /// The largest request body, unless the route says otherwise; 0 is no limit.
     pub max_body_size: ByteSize,
+    /// The most open connections.
+    pub room: Room,
+    /// The least bytes a second at which a client may send content and take answers, once `read_timeout` or `write_timeout` have been spent waiting
+    /// for it; 0 is no limit.
+    pub min_rate: ByteSize,
 }
 
 /// The operator's own listener: `/metrics`, `/healthz`, `/readyz`.
@@ -168,6 +174,8 @@ pub struct Upstream {
     pub timeouts: UpstreamTimeouts,
     /// How often a request may be tried, the first time included; at least 1.
     pub tries: u32,
+    /// How many requests each instance may have at once; `None`: no limit.
+    pub pool: Option<Pool>,
     /// What the instances see as `Host`.
     pub host: HostRule,
 }
@@ -179,6 +187,31 @@ pub struct Instance {
     pub addr: String,
     /// Its share; 0 takes no new requests.
     pub weight: u32,
+}
+
+/// How many requests an instance may have at once, in the terms of its database pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    /// Requests in flight at one instance; at least 1.
+    pub size: u32,
+    /// So many more, while no instance has room within `size`.
+    pub overflow: u32,
+    /// How long a request waits for a place; zero: not at all.
+    pub timeout: Duration,
+    /// How many requests may wait at once for one of the instances.
+    pub queue: usize,
+    /// A connection this old is closed after the request in hand; `None`: never for its age.
+    pub recycle: Option<Duration>,
+}
+
+/// Who goes first when requests wait for an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Priority {
+    /// Before all others.
+    High,
+    /// After those.
+    #[default]
+    Normal,
 }
 
 /// An active health check.
@@ -251,6 +284,8 @@ pub struct Route {
     pub rewrite: Rewrite,
     /// The largest request body; `None`: the listener's.
     pub max_body_size: Option<ByteSize>,
+    /// Who goes first when requests wait for an instance.
+    pub priority: Priority,
     /// What of a request's content tells two answers apart; `None`: only GET and HEAD are cached.
     pub content_key: Option<Arc<ContentKey>>,
     /// What an answer must be like to be stored, beside what its fields say.

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use vanne::balance::pick::client_key;
-use vanne::balance::{Candidate, Choice, Method, Picker};
+use vanne::balance::{Candidate, Choice, Method, Picker, Room};
 use vanne::base::dice::Dice;
 
 const ALL: [Method; 4] = [Method::RoundRobin, Method::LeastConn, Method::IpHash, Method::Random];
@@ -25,7 +25,10 @@ impl Pool {
             weights.iter().enumerate().map(|(i, w)| (format!("10.0.0.{i}:8000"), *w)).collect();
         Self {
             picker: Picker::new(method, &endpoints),
-            candidates: weights.iter().map(|w| Candidate { weight: *w, in_flight: 0, up: true }).collect(),
+            candidates: weights
+                .iter()
+                .map(|w| Candidate { weight: *w, in_flight: 0, up: true, room: Room::Free })
+                .collect(),
             dice: Dice::seeded(7),
         }
     }
@@ -58,7 +61,12 @@ impl Pool {
 }
 
 fn any_candidate() -> impl Strategy<Value = Candidate> {
-    (0..5u32, 0..9u32, any::<bool>()).prop_map(|(weight, in_flight, up)| Candidate { weight, in_flight, up })
+    (0..5u32, 0..9u32, any::<bool>()).prop_map(|(weight, in_flight, up)| Candidate {
+        weight,
+        in_flight,
+        up,
+        room: Room::Free,
+    })
 }
 
 fn assert_within(shares: &[usize], exact: &[f64], slack: f64) {
@@ -238,7 +246,7 @@ proptest! {
         loads in vec((any::<u32>(), 1..=u32::MAX), 1..10),
         seed: u64,
     ) {
-        let load = |(in_flight, weight): &(u32, u32)| Candidate { weight: *weight, in_flight: *in_flight, up: true };
+        let load = |(in_flight, weight): &(u32, u32)| Candidate { weight: *weight, in_flight: *in_flight, up: true, room: Room::Free };
         let mut pool = Pool::of(Method::LeastConn, loads.iter().map(load).collect());
         pool.dice = Dice::seeded(seed);
         let chosen = pool.pick().unwrap();
@@ -253,7 +261,7 @@ proptest! {
 
 #[test]
 fn least_conn_breaks_ties_by_chance_among_the_least_busy_alone() {
-    let load = |in_flight, weight| Candidate { weight, in_flight, up: true };
+    let load = |in_flight, weight| Candidate { weight, in_flight, up: true, room: Room::Free };
     // 2 of 1, 4 of 2 and 6 of 3 are equally busy; 3 of 1 is busier.
     let mut pool = Pool::of(Method::LeastConn, vec![load(2, 1), load(3, 1), load(4, 2), load(6, 3)]);
     let shares = pool.shares(6000);
@@ -319,7 +327,7 @@ fn an_instance_removed_from_the_plan_moves_no_other_client_and_the_order_does_no
     let (before, after) = (picker(&all), picker(&fewer));
     let mut dice = Dice::seeded(1);
     let mut pick = |picker: &Picker, count, client| {
-        let candidates = vec![Candidate { weight: 1, in_flight: 0, up: true }; count];
+        let candidates = vec![Candidate { weight: 1, in_flight: 0, up: true, room: Room::Free }; count];
         picker.pick(&mut Choice { candidates: &candidates, tried: &[], client, dice: &mut dice }).unwrap()
     };
     for client in 0..500 {
@@ -370,4 +378,45 @@ fn chance_reaches_everybody_and_repeats_with_its_seed() {
     };
     assert_eq!(run(), run());
     assert_eq!(run().into_iter().collect::<HashSet<_>>().len(), 3);
+}
+
+// Limits.
+
+#[test]
+fn a_full_endpoint_is_a_reason_to_wait_and_overflow_a_last_resort() {
+    let endpoint = |up, room| Candidate { weight: 1, in_flight: 9, up, room };
+    for (candidates, expected, fact) in [
+        (vec![(true, Room::Full), (true, Room::Free)], Some(1), "one with room is chosen before a full one"),
+        (vec![(true, Room::Overflow), (true, Room::Free)], Some(1), "and before one in its overflow"),
+        (
+            vec![(true, Room::Full), (true, Room::Overflow)],
+            Some(1),
+            "whose overflow serves when nobody is free",
+        ),
+        (vec![(true, Room::Full), (true, Room::Full)], None, "when all are full nobody is chosen"),
+        (vec![(true, Room::Full), (false, Room::Free)], None, "not even one that is down and idle"),
+        (vec![(false, Room::Full), (false, Room::Free)], Some(1), "unless none is up"),
+    ] {
+        let candidates: Vec<_> = candidates.into_iter().map(|(up, room)| endpoint(up, room)).collect();
+        for method in ALL {
+            for client in 0..20 {
+                let mut pool = Pool::of(method, candidates.clone());
+                assert_eq!(pool.pick_for(client, &[]), expected, "{method:?}: {fact}");
+            }
+        }
+    }
+}
+
+#[test]
+fn room_is_what_size_and_overflow_leave() {
+    for (in_flight, room) in [
+        (0, Room::Free),
+        (1, Room::Free),
+        (2, Room::Overflow),
+        (4, Room::Overflow),
+        (5, Room::Full),
+        (9, Room::Full),
+    ] {
+        assert_eq!(Room::of(in_flight, 2, 3), room, "{in_flight} of 2 + 3");
+    }
 }

@@ -36,6 +36,31 @@ pub struct Candidate {
     pub in_flight: u32,
     /// Health says it may be used.
     pub up: bool,
+    /// Whether it can take one more.
+    pub room: Room,
+}
+
+/// Whether an endpoint can take one more request, by the limits of its pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Room {
+    /// It can, or has no limit.
+    #[default]
+    Free,
+    /// It can, at a pinch: taken only when no other endpoint is free.
+    Overflow,
+    /// It cannot.
+    Full,
+}
+
+impl Room {
+    /// The room of an endpoint with `in_flight` requests of `size` and `overflow` more.
+    pub fn of(in_flight: u32, size: u32, overflow: u32) -> Self {
+        match in_flight {
+            n if n < size => Self::Free,
+            n if n < size.saturating_add(overflow) => Self::Overflow,
+            _ => Self::Full,
+        }
+    }
 }
 
 /// What a choice is made from.

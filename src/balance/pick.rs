@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use super::{Candidate, Choice, Method};
+use super::{Candidate, Choice, Method, Room};
 use crate::base::dice::Dice;
 
 /// The longest precomputed cycle. Past it a cycle would take longer to come round than its exactness is worth, and its memory would grow
@@ -39,8 +39,9 @@ impl Picker {
         })
     }
 
-    /// The position of the chosen endpoint; `None` when every endpoint was tried or has weight 0. When none that is left is up, all that are
-    /// left count as up: a gateway that refuses everything because its checks fail is worse than one that tries (fail open).
+    /// The position of the chosen endpoint; `None` when every endpoint was tried, has weight 0 or is full. When none that is left is up, all
+    /// that are left count as up: a gateway that refuses everything because its checks fail is worse than one that tries (fail open). An
+    /// endpoint that is up and full is a reason to wait, not to use one that is down; one in its overflow is used when nobody is free.
     ///
     /// Weights are the candidates' at this moment, so that a share can be changed while requests flow.
     pub fn pick(&self, choice: &mut Choice<'_>) -> Option<usize> {
@@ -69,16 +70,20 @@ struct Field<'a> {
     tried: &'a [usize],
     /// Nobody left is up, so that all left count as up.
     fail_open: bool,
+    /// The room that those chosen among have.
+    room: Room,
     /// The sum of the weights of those that may be chosen; never 0.
     weight: u64,
 }
 
 impl<'a> Field<'a> {
     fn of(choice: &Choice<'a>) -> Option<Self> {
-        let mut field =
-            Self { candidates: choice.candidates, tried: choice.tried, fail_open: false, weight: 0 };
-        for fail_open in [false, true] {
-            field.fail_open = fail_open;
+        let (candidates, tried) = (choice.candidates, choice.tried);
+        let left = |(position, c): (usize, &Candidate)| c.weight > 0 && c.up && !tried.contains(&position);
+        let fail_open = !candidates.iter().enumerate().any(left);
+        let mut field = Self { candidates, tried, fail_open, room: Room::Free, weight: 0 };
+        for room in [Room::Free, Room::Overflow] {
+            field.room = room;
             field.weight = field.members().map(|(_, c)| u64::from(c.weight)).sum();
             if field.weight > 0 {
                 return Some(field);
@@ -88,7 +93,10 @@ impl<'a> Field<'a> {
     }
 
     fn holds(&self, position: usize, candidate: &Candidate) -> bool {
-        candidate.weight > 0 && (candidate.up || self.fail_open) && !self.tried.contains(&position)
+        candidate.weight > 0
+            && (candidate.up || self.fail_open)
+            && candidate.room == self.room
+            && !self.tried.contains(&position)
     }
 
     fn members(&self) -> impl Iterator<Item = (usize, &'a Candidate)> {

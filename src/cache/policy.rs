@@ -82,10 +82,10 @@ pub enum Refuse {
     NoUse,
     /// Its end cannot be told from its truncation.
     Undelimited,
-    /// It has not been asked for often enough, by the operator's choice.
-    FewUses,
     /// It is not what the operator's `store_when` asks for.
     Condition,
+    /// It has not been asked for often enough, by the operator's choice.
+    FewUses,
 }
 
 impl Refuse {

@@ -85,8 +85,10 @@ pub fn member(name: &str, outcome: &Outcome, detail: Option<&str>) -> String {
     let mut out = String::with_capacity(64);
     match outcome {
         Outcome::Hit { tier, ttl } => {
-            push_item(&mut out, &format!("{name}{}", tier.suffix()));
-            out.push_str(&format!("; hit; ttl={}", in_range(*ttl)));
+            // Told of every hit: no formatting where there is nothing to format.
+            push_item(&mut out, &[name, tier.suffix()].concat());
+            out.push_str("; hit; ttl=");
+            push_number(&mut out, in_range(*ttl));
         }
         Outcome::Forwarded { why, status, stored, collapsed, ttl } => {
             push_item(&mut out, name);
@@ -116,6 +118,24 @@ pub fn member(name: &str, outcome: &Outcome, detail: Option<&str>) -> String {
 pub fn ttl_seconds(lifetime: Duration, age: Duration) -> i64 {
     let whole = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
     whole(lifetime) - whole(age)
+}
+
+fn push_number(out: &mut String, number: i64) {
+    if number < 0 {
+        out.push('-');
+    }
+    let mut digits = [b'0'; 20];
+    let mut rest = number.unsigned_abs();
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend(digits[at..].iter().map(|digit| char::from(*digit)));
 }
 
 /// Structured fields hold integers of fifteen digits (RFC 9651 §3.3.1).

@@ -20,7 +20,7 @@ use super::table::table;
 use crate::balance::Method as Balance;
 use crate::cache::{ClientDirectives, QueryRule, SetCookie, TtlMode};
 use crate::forward::HostRule;
-use crate::plan::{AccessLog, LogFormat};
+use crate::plan::{AccessLog, LogFormat, Priority};
 
 table! {
     /// Durations and sizes are texts with units: "50ms", "30s", "1h 30m"; "64KiB", "256MiB".
@@ -85,6 +85,13 @@ table! {
         max_header_fields: Count<1, 256> = 100, or 50;
         /// The largest request body; "0B" is no limit. A route may say otherwise.
         max_body_size: AnySize = "10MiB", or "1MiB";
+        /// Connections open at once; one more is answered 503 and closed. 0 is no limit.
+        max_connections: Count<0, 10_000_000> = 50_000, or 1000;
+        /// The same from one address (IPv6: from one /64 network). Trusted proxies are exempt. 0 is no limit.
+        max_connections_per_address: Count<0, 10_000_000> = 10_000, or 100;
+        /// The least a client must move per second: over a whole request body or answer, no more may be waited for it than `read_timeout` or
+        /// `write_timeout` and the time this rate takes for what it moved. "0B" is no limit.
+        min_rate: AnySize = "100B", or "1KiB";
     }
 }
 
@@ -142,6 +149,9 @@ table! {
         idle_timeout: Timeout = "4s", or "30s";
         /// How often a request may be tried, the first time included; each time on another instance while there is one.
         tries: Count<1, 100> = 3, or 2;
+        /// How many requests each instance may have at once; those beyond wait in one queue for the first free place on any instance. The
+        /// numbers are those of an instance's database pool, so that it is never exhausted. "off": no limit.
+        pool: OrOff<PoolTable> = "off", or { size = 5, overflow = 10 };
         /// What the instances see as Host: "client" (what the client asked for), "instance" (the instance's address), or a name.
         host: HostRule = "client", or "api.internal";
     }
@@ -154,6 +164,22 @@ table! {
         addr: HostPort = required, or "127.0.0.1:8002";
         /// Its share; 0 takes no new requests.
         weight: Count<0, 1000> = 1, or 2;
+    }
+}
+
+table! {
+    /// How many requests each instance may have at once. Every gateway counts for itself: with several, divide.
+    PoolTable {
+        /// Requests in flight at one instance.
+        size: Count<1, 1_000_000> = 20, or 5;
+        /// So many more, used only while no instance has room within `size`.
+        overflow: Count<0, 1_000_000> = 40, or 10;
+        /// How long a request waits for a place before it is answered with 503; "0s": not at all.
+        timeout: AnyTime = "30s", or "5s";
+        /// How many requests may wait at once; one more is answered with 503 straight away.
+        queue: Count<0, 1_000_000> = 1000, or 100;
+        /// A connection to an instance is closed when it is this old, give or take 10 %, and a new one made; "0s": never for its age.
+        recycle: AnyTime = "1h", or "5m";
     }
 }
 
@@ -266,6 +292,8 @@ table! {
         replace_prefix: ReplaceTable = absent, or { from = "/v1", to = "/api/v1" };
         /// The largest request body; "0B" is no limit. Not written: the listener's.
         max_body_size: AnySize = absent, or "100MiB";
+        /// Who goes first when requests wait for a place on an instance (see `pool`): "high" before "normal".
+        priority: Priority = "normal", or "high";
         /// An answer that the gateway gives itself, in place of an upstream.
         respond: RespondTable = absent, or { status = 404 };
     }

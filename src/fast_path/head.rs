@@ -1,6 +1,9 @@
 //! The head of an answer from storage: what is told beside its own fields, the same for both ways.
 
-use http::header::{AGE, CONTENT_LENGTH, VIA};
+use http::header::{
+    AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, EXPIRES, LAST_MODIFIED,
+    LOCATION, SERVER, VARY, VIA,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 /// `Cache-Status` (RFC 9211).
@@ -71,22 +74,30 @@ pub fn write(out: &mut Vec<u8>, status: StatusCode, fields: &HeaderMap, ours: &O
     out.extend_from_slice(connection);
 }
 
-/// A line, each word of its name with a capital: the spelling that clients which compare names byte by byte expect.
 fn line(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
-    let name = name.as_str().as_bytes();
-    let start = out.len();
-    out.extend_from_slice(name);
-    let mut begins = true;
-    for byte in &mut out[start..] {
-        if begins {
-            byte.make_ascii_uppercase();
-        }
-        begins = *byte == b'-';
-    }
+    let usual = USUAL.iter().find(|(usual, _)| usual == name);
+    out.extend_from_slice(usual.map_or(name.as_str(), |(_, spelled)| spelled).as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
 }
+
+/// The spelling that clients which compare names byte by byte expect, for the names that such clients look for. Others stand as they are kept, in
+/// lower case, which is the same to every other reader (RFC 9110 §5.1).
+const USUAL: [(HeaderName, &str); 12] = [
+    (CONTENT_TYPE, "Content-Type"),
+    (CONTENT_LENGTH, "Content-Length"),
+    (CACHE_CONTROL, "Cache-Control"),
+    (DATE, "Date"),
+    (AGE, "Age"),
+    (ETAG, "ETag"),
+    (LAST_MODIFIED, "Last-Modified"),
+    (VARY, "Vary"),
+    (CONTENT_ENCODING, "Content-Encoding"),
+    (EXPIRES, "Expires"),
+    (LOCATION, "Location"),
+    (SERVER, "Server"),
+];
 
 fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
     let mut at = digits.len();
@@ -133,8 +144,8 @@ mod tests {
         };
         assert_eq!(
             written(&fields, &ours, true),
-            "HTTP/1.1 200 OK\r\nCache-Status: origin; hit\r\nX-Own: stays\r\nDate: then\r\n\
-             Cache-Status: vanne-mem; hit\r\nVia: 1.1 other, 1.1 vanne\r\nX-Request-Id: r\r\nAge: 0\r\n\
+            "HTTP/1.1 200 OK\r\ncache-status: origin; hit\r\nx-own: stays\r\nDate: then\r\n\
+             cache-status: vanne-mem; hit\r\nvia: 1.1 other, 1.1 vanne\r\nx-request-id: r\r\nAge: 0\r\n\
              Content-Length: 18446744073709551615\r\nConnection: keep-alive\r\n\r\n"
         );
     }

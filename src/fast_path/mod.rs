@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
+use http::header::AUTHORIZATION;
 
 use self::head::Ours;
 use crate::base::clock::{Clock, MonoTime, WallTime};
@@ -120,6 +121,10 @@ pub fn answer(parts: Parts<'_>, request: &Request<'_>) -> Option<Answer> {
     }
     let (arrived, at) = (parts.clock.mono(), parts.clock.wall());
     let client = parts.plan.server.trusted_proxies.client(request.peer, false, request.fields);
+    // Where the token is part of the key it is no longer part of what answers vary by: the long way knows.
+    if rules.key.headers.contains(&AUTHORIZATION) {
+        return None;
+    }
     let key = Key::of(
         &KeyFacts {
             https: client.https,
@@ -131,9 +136,8 @@ pub fn answer(parts: Parts<'_>, request: &Request<'_>) -> Option<Answer> {
         },
         &rules.key,
     );
-    let asking = parts.clock.mono();
     let entry = (parts.store)(cache).peek(&key, request.fields).entry?;
-    let looked = parts.clock.mono().since(asking);
+    let looked = parts.clock.mono().since(arrived);
     let directives = directive::request(request.fields);
     // Whether a refresh is due is decided by chance, once: on the long way, which makes it.
     let refresh = lookup::early_refresh(&entry.record, at, 0.0).is_some();
@@ -166,9 +170,9 @@ fn keeps(request: &Request<'_>) -> Option<bool> {
 
 fn cached_route(plan: &Plan, request: &Request<'_>) -> Option<(RouteId, CacheId)> {
     let id = plan.table.find(request.host, request.path, request.method)?;
-    // Every setting of a route is named, so that a new one must say here whether a hit heeds it: content is never sent by a hit's client, and nothing is
-    // sent on.
-    let Route { name: _, action, rewrite: _, max_body_size: _, content_key: _, store_when: _ } =
+    // Every setting of a route is named, so that a new one must say here whether a hit heeds it. These do not matter to one: it sends nothing on, stores
+    // nothing, and its request has no content.
+    let Route { name: _, action, rewrite: _, max_body_size: _, content_key: _, store_when: _, priority: _ } =
         &plan.routes[id];
     match action {
         Action::Forward { upstream: _, cache: Some(cache) } => Some((id, *cache)),
@@ -296,5 +300,183 @@ impl Answer {
             user_agent: words.user_agent.as_deref(),
             referer: words.referer.as_deref(),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use http::{HeaderMap, HeaderValue, StatusCode};
+
+    use super::*;
+    use crate::cache::policy::LifetimeSource;
+    use crate::cache::record::{Record, ReuseRule};
+    use crate::config::{self, Overrides, Source};
+    use crate::store::Body;
+
+    const PLAN: &str = "
+[listen.web]
+    addr = \"127.0.0.1:0\"
+[upstreams.api]
+    servers = [\"127.0.0.1:1\"]
+[caches.api]
+[caches.tokens]
+    key = { headers = [\"authorization\"] }
+[[routes]]
+    match = { path = \"/cached/*\" }
+    upstream = \"api\"
+    cache = \"api\"
+[[routes]]
+    match = { path = \"/tokens/*\" }
+    upstream = \"api\"
+    cache = \"tokens\"
+[[routes]]
+    match = { path = \"/passed/*\" }
+    upstream = \"api\"
+    ";
+
+    /// A gateway's parts, with an answer under every path that is asked for.
+    struct World {
+        plan: Plan,
+        clock: Arc<Clock>,
+        metrics: Arc<Metrics>,
+        stores: Vec<Store>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let source = Source { name: "test".into(), text: PLAN.into() };
+            let plan = config::load(&source, &HashMap::<String, String>::new(), &Overrides::default());
+            let plan = plan.unwrap_or_else(|problems| panic!("{}", problems.render(false)));
+            let (clock, metrics) = (Arc::new(Clock::start()), Metrics::new(&plan));
+            let store = |c: &crate::plan::Cache| {
+                Store::new(c.memory, c.max_object, None, clock.clone(), metrics.cache(&c.name))
+            };
+            let stores = plan.caches.iter().map(store).collect();
+            let world = Self { plan, clock, metrics, stores };
+            world.keep(0, "/cached/a", Duration::from_secs(100));
+            world.keep(0, "/cached/expired", Duration::ZERO);
+            world.keep(0, "/passed/a", Duration::from_secs(100));
+            world.keep(1, "/tokens/a", Duration::from_secs(100));
+            world
+        }
+
+        fn keep(&self, cache: CacheId, path: &str, lifetime: Duration) {
+            let fields = HeaderMap::new();
+            let facts =
+                KeyFacts { https: false, host: "a.test", port: None, path, query: None, fields: &fields };
+            let key = Key::of(&facts, &self.plan.caches[cache].rules.key);
+            let mut fields = HeaderMap::new();
+            fields.insert("etag", HeaderValue::from_static("\"1\""));
+            let record = Record {
+                key: key.shared_text(),
+                status: StatusCode::OK,
+                fields,
+                received: self.clock.wall(),
+                initial_age: Duration::ZERO,
+                lifetime,
+                source: LifetimeSource::MaxAge,
+                reuse: ReuseRule::default(),
+                stale_while_revalidate: Duration::from_secs(50),
+                stale_if_error: Duration::ZERO,
+                keep: Duration::from_secs(50),
+                vary: Vec::new(),
+                variant: Default::default(),
+            };
+            let body = Body::from_chunks(vec![Bytes::from_static(b"content")]);
+            self.stores[cache].put(&key, Arc::new(Entry { record, body }));
+        }
+
+        /// What is answered to a request: the first line of its head and the length of what follows.
+        fn asked(&self, method: Method, path: &str, lines: &[(&str, &[u8])]) -> Option<(String, usize)> {
+            let store = |id: CacheId| &self.stores[id];
+            let parts = Parts {
+                plan: &self.plan,
+                clock: &self.clock,
+                store: &store,
+                new_id: || "id".into(),
+                logged: false,
+            };
+            let request = Request {
+                method: &method,
+                http10: false,
+                host: "a.test",
+                port: None,
+                path,
+                query: None,
+                fields: &Pairs(lines),
+                peer: Ipv4Addr::LOCALHOST.into(),
+                last: false,
+            };
+            let answer = answer(parts, &request)?;
+            let head = String::from_utf8_lossy(&answer.head).into_owned();
+            let line = head.lines().next().unwrap_or_default().to_owned();
+            Some((line, answer.content().iter().map(Bytes::len).sum()))
+        }
+    }
+
+    #[test]
+    fn plain_hits_take_the_short_way() {
+        let world = World::new();
+        for (method, path, lines, expected) in [
+            (Method::GET, "/cached/a", &[][..], ("HTTP/1.1 200 OK", 7)),
+            (Method::HEAD, "/cached/a", &[], ("HTTP/1.1 200 OK", 0)),
+            (Method::GET, "/cached/a", &[("Connection", &b"Keep-Alive"[..])], ("HTTP/1.1 200 OK", 7)),
+            (Method::GET, "/cached/a", &[("connection", b"close")], ("HTTP/1.1 200 OK", 7)),
+            (Method::GET, "/cached/a", &[("If-None-Match", b"\"1\"")], ("HTTP/1.1 304 Not Modified", 0)),
+            (Method::GET, "/cached/a", &[("If-None-Match", b"\"2\"")], ("HTTP/1.1 200 OK", 7)),
+            (Method::GET, "/cached/a", &[("Cache-Control", b"max-age=50")], ("HTTP/1.1 200 OK", 7)),
+        ] {
+            let expected = (expected.0.to_owned(), expected.1);
+            assert_eq!(world.asked(method.clone(), path, lines), Some(expected), "{method} {path} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_left_to_the_long_way() {
+        let world = World::new();
+        for (method, path, lines) in [
+            (Method::GET, "/cached/unknown", &[][..]),
+            (Method::GET, "/cached/expired", &[]),
+            (Method::GET, "/passed/a", &[]),
+            (Method::GET, "/nowhere", &[]),
+            (Method::GET, "/tokens/a", &[]),
+            (Method::POST, "/cached/a", &[]),
+            (Method::OPTIONS, "/cached/a", &[]),
+            (Method::GET, "/cached/a", &[("Range", &b"bytes=0-1"[..])]),
+            (Method::GET, "/cached/a", &[("Expect", b"100-continue")]),
+            (Method::GET, "/cached/a", &[("Content-Length", b"0")]),
+            (Method::GET, "/cached/a", &[("Transfer-Encoding", b"chunked")]),
+            (Method::GET, "/cached/a", &[("Connection", b"etag")]),
+            (Method::GET, "/cached/a", &[("Connection", b"close"), ("Connection", b"close")]),
+            (Method::GET, "/cached/a", &[("Upgrade", b"h2c")]),
+            (Method::GET, "/cached/a", &[("If-Match", b"\"1\"")]),
+            (Method::GET, "/cached/a", &[("Cache-Control", b"no-cache")]),
+            (Method::GET, "/cached/a", &[("Cache-Control", b"min-fresh=200")]),
+            (Method::GET, "/cached/a", &[("Pragma", b"no-cache")]),
+        ] {
+            assert_eq!(world.asked(method.clone(), path, lines), None, "{method} {path} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_near_its_end_is_left_to_the_way_that_refreshes_it() {
+        let world = World::new();
+        world.clock.advance(Duration::from_secs(89));
+        assert!(world.asked(Method::GET, "/cached/a", &[]).is_some());
+        world.clock.advance(Duration::from_secs(2));
+        assert!(world.asked(Method::GET, "/cached/a", &[]).is_none());
+    }
+
+    #[test]
+    fn what_goes_the_long_way_is_counted_there() {
+        let world = World::new();
+        world.asked(Method::GET, "/cached/a", &[("Cache-Control", b"no-cache")]);
+        world.asked(Method::GET, "/cached/unknown", &[]);
+        let counted = |line: &str| line.starts_with("vanne_cache_lookups_total") && !line.ends_with(" 0");
+        assert_eq!(world.metrics.render().lines().find(|line| counted(line)), None);
     }
 }

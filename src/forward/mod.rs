@@ -121,8 +121,12 @@ pub fn nominated(fields: &HeaderMap) -> Vec<HeaderName> {
 
 /// The value of `Via` with ourselves added to what came (RFC 9110 §7.6.3). `version` is the protocol version the message came by.
 pub fn via(fields: &HeaderMap, version: &str, name: &str) -> HeaderValue {
-    let own = format!("{version} {name}");
-    let whole = joined(fields.get_all(VIA).iter().chain(HeaderValue::from_str(&own).ok().as_ref()), b", ");
+    let own = [version, " ", name].concat();
+    let own = HeaderValue::try_from(own).ok();
+    if !fields.contains_key(VIA) {
+        return own.unwrap_or_else(|| HeaderValue::from_static("1.1 vanne"));
+    }
+    let whole = joined(fields.get_all(VIA).iter().chain(own.as_ref()), b", ");
     whole.unwrap_or_else(|| HeaderValue::from_static("1.1 vanne"))
 }
 

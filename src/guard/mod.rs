@@ -3,7 +3,9 @@
 //! Not here: sending responses.
 
 mod authority;
+pub mod chunks;
 pub mod client;
+pub mod crowd;
 mod framing;
 pub mod request;
 mod target;

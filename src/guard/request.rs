@@ -76,11 +76,13 @@ pub enum Refusal {
     BodyTooLarge,
     /// An expectation other than `100-continue` (RFC 9110 §10.1.1).
     Expectation,
+    /// Too many connections, in all or from this address.
+    Crowd,
 }
 
 impl Refusal {
     /// Every reason, so that metrics can be created before the first refusal.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Host,
         Self::Authority,
         Self::Target,
@@ -89,6 +91,7 @@ impl Refusal {
         Self::HeadTooLarge,
         Self::BodyTooLarge,
         Self::Expectation,
+        Self::Crowd,
     ];
 
     /// The status that says it. 405 needs an `Allow` field beside it (RFC 9110 §15.5.6).
@@ -99,6 +102,7 @@ impl Refusal {
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
+            Self::Crowd => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -113,6 +117,7 @@ impl Refusal {
             Self::HeadTooLarge => "head-too-large",
             Self::BodyTooLarge => "body-too-large",
             Self::Expectation => "expectation",
+            Self::Crowd => "too-many-connections",
         }
     }
 }
@@ -401,6 +406,7 @@ mod tests {
                 (431, "head-too-large"),
                 (413, "body-too-large"),
                 (417, "expectation"),
+                (503, "too-many-connections"),
             ]
         );
     }

@@ -62,6 +62,9 @@ fn visible(target: &[u8]) -> Result<&str, Refusal> {
 
 /// Takes `http://` or `https://` and an authority off the front: the authority, the scheme's port, and the rest.
 fn absolute(target: &str) -> Option<(&str, u16, &str)> {
+    if target.starts_with('/') {
+        return None;
+    }
     let (scheme, rest) = target.split_once("://")?;
     let port = match scheme {
         _ if scheme.eq_ignore_ascii_case("http") => 80,

@@ -286,6 +286,21 @@ impl UpstreamMetrics {
         self.0.retries.with([why], IntCounter::inc);
     }
 
+    /// So many requests wait for a place on an instance.
+    pub fn waiting(&self, count: usize) {
+        self.0.waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// A request waited this long for a place, in vain or not.
+    pub fn waited(&self, took: Duration) {
+        self.0.wait.observe(took.as_secs_f64());
+    }
+
+    /// A request got no place: the queue was `full`, or its time was up (`timeout`).
+    pub fn rejected(&self, why: &'static str) {
+        self.0.rejected.with([why], IntCounter::inc);
+    }
+
     /// Requests in flight at endpoint `index`, changed by `by`.
     pub fn in_flight(&self, index: usize, by: i64) {
         if let Some(instance) = self.0.instances.get(index) {
@@ -335,6 +350,9 @@ struct Families {
     upstream_connections: Family<IntCounter>,
     upstream_retries: Family<IntCounter>,
     upstream_in_flight: Family<IntGauge>,
+    upstream_waiting: Family<IntGauge>,
+    upstream_wait_duration: Family<Histogram>,
+    upstream_rejected: Family<IntCounter>,
     upstream_up: Family<IntGauge>,
     health_checks: Family<IntCounter>,
     access_log_dropped: Family<IntCounter>,
@@ -376,6 +394,9 @@ struct UpstreamSeries {
     opened: IntCounter,
     reused: IntCounter,
     retries: Words<IntCounter, 1>,
+    waiting: IntGauge,
+    wait: Histogram,
+    rejected: Words<IntCounter, 1>,
 }
 
 struct InstanceSeries {
@@ -421,6 +442,9 @@ impl Families {
             upstream_connections: Family::new(registry, &names::UPSTREAM_CONNECTIONS),
             upstream_retries: Family::new(registry, &names::UPSTREAM_RETRIES),
             upstream_in_flight: Family::new(registry, &names::UPSTREAM_IN_FLIGHT),
+            upstream_waiting: Family::new(registry, &names::UPSTREAM_WAITING),
+            upstream_wait_duration: Family::new(registry, &names::UPSTREAM_WAIT_DURATION),
+            upstream_rejected: Family::new(registry, &names::UPSTREAM_REJECTED),
             upstream_up: Family::new(registry, &names::UPSTREAM_UP),
             health_checks: Family::new(registry, &names::HEALTH_CHECKS),
             access_log_dropped: Family::new(registry, &names::ACCESS_LOG_DROPPED),
@@ -498,6 +522,9 @@ impl Families {
             opened: self.upstream_connections.series(&[name, "false"]),
             reused: self.upstream_connections.series(&[name, "true"]),
             retries: Words::new(&self.upstream_retries, &[name], &RETRIES),
+            waiting: self.upstream_waiting.series(&[name]),
+            wait: self.upstream_wait_duration.series(&[name]),
+            rejected: Words::new(&self.upstream_rejected, &[name], &REJECTIONS),
         }))
     }
 
@@ -545,8 +572,17 @@ fn method_index(method: &Method) -> usize {
     known.iter().position(|&name| name == method.as_str()).unwrap_or(known.len())
 }
 
-const REFUSALS: [&str; 8] =
-    ["host", "authority", "target", "framing", "method", "head-too-large", "body-too-large", "expectation"];
+const REFUSALS: [&str; 9] = [
+    "host",
+    "authority",
+    "target",
+    "framing",
+    "method",
+    "head-too-large",
+    "body-too-large",
+    "expectation",
+    "too-many-connections",
+];
 
 fn refusal_index(why: Refusal) -> usize {
     match why {
@@ -558,6 +594,7 @@ fn refusal_index(why: Refusal) -> usize {
         Refusal::HeadTooLarge => 5,
         Refusal::BodyTooLarge => 6,
         Refusal::Expectation => 7,
+        Refusal::Crowd => 8,
     }
 }
 
@@ -587,6 +624,8 @@ const COMMANDS: [[&str; 1]; 3] = [["get"], ["set"], ["del"]];
 const REDIS_ERRORS: [[&str; 1]; 6] =
     [["timeout"], ["connection"], ["response"], ["damaged"], ["circuit-open"], ["dropped"]];
 const RETRIES: [[&str; 1]; 3] = [["connect"], ["reused-connection"], ["before-answer"]];
+
+const REJECTIONS: [[&str; 1]; 2] = [["full"], ["timeout"]];
 
 fn as_gauge(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
@@ -618,6 +657,7 @@ pub(super) mod tests {
             balance: Default::default(),
             health: None,
             timeouts: plan::UpstreamTimeouts { connect: time, read: time, write: time, idle: time },
+            pool: None,
             tries: 2,
             host: Default::default(),
         }
@@ -629,6 +669,7 @@ pub(super) mod tests {
             action,
             rewrite: Default::default(),
             max_body_size: None,
+            priority: Default::default(),
             content_key: None,
             store_when: Default::default(),
         }
@@ -831,6 +872,7 @@ pub(super) mod tests {
             (Refusal::HeadTooLarge, "head-too-large"),
             (Refusal::BodyTooLarge, "body-too-large"),
             (Refusal::Expectation, "expectation"),
+            (Refusal::Crowd, "too-many-connections"),
         ] {
             metrics.refused(why);
             assert_values(&metrics.render(), &[(&format!(r#"vanne_refused_total{{reason="{word}"}}"#), 1.0)]);

@@ -116,6 +116,12 @@ metrics! {
         "Exchanges tried again on another instance.";
     UPSTREAM_IN_FLIGHT: Kind::Gauge, "upstream_in_flight", ["upstream", "instance"],
         "Exchanges under way now.";
+    UPSTREAM_WAITING: Kind::Gauge, "upstream_waiting", ["upstream"],
+        "Requests that wait for a place on an instance now.";
+    UPSTREAM_WAIT_DURATION: Kind::Histogram(SECONDS), "upstream_wait_duration_seconds", ["upstream"],
+        "Seconds that requests waited for a place on an instance, in vain or not; those that found one at once are not counted.";
+    UPSTREAM_REJECTED: Kind::Counter, "upstream_rejected_total", ["upstream", "reason"],
+        "Requests that got no place on an instance.";
     UPSTREAM_UP: Kind::Gauge, "upstream_up", ["upstream", "instance"],
         "1 while an instance may be used, else 0.";
     HEALTH_CHECKS: Kind::Counter, "health_checks_total", ["upstream", "instance", "result"],
@@ -148,7 +154,7 @@ pub const LABELS: &[(&str, &str)] = &[
     ("phase", "`connect` (new connections only), `first_byte`"),
     (
         "reason",
-        "of `vanne_refused_total`: `host`, `authority`, `target`, `framing`, `method`, `head-too-large`, `body-too-large`, `expectation`; of `vanne_upstream_retries_total`: `connect`, `reused-connection`, `before-answer`, how far the failed exchange had come",
+        "of `vanne_refused_total`: `host`, `authority`, `target`, `framing`, `method`, `head-too-large`, `body-too-large`, `expectation`, `too-many-connections`; of `vanne_upstream_retries_total`: `connect`, `reused-connection`, `before-answer`, how far the failed exchange had come; of `vanne_upstream_rejected_total`: `full`, `timeout`",
     ),
     (
         "result",

@@ -2,8 +2,8 @@
 //!
 //! pingora would read the head itself, but with a time-out per read only, so that a client that sends a byte a minute is never cut; it accepts bare
 //! line feeds and up to a mebibyte. So the head is read here: whole, within the listener's limits, with strict line ends; what the
-//! guard refuses never becomes a request. What was read goes to pingora, its target in the guard's spelling, so that both read the same. Bytes
-//! that belong to the next request stay here.
+//! guard refuses never becomes a request. The head goes to pingora, its target in the guard's spelling, so that both read the same; content goes
+//! through [`ContentStream`], and bytes that belong to the next request come back from it.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
 use http::Method;
+use parking_lot::Mutex;
 use pingora::apps::{HttpServerApp, ServerApp};
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
@@ -22,13 +23,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
 use super::Gateway;
+use super::content::{self, ContentStream, Framing};
 use super::dated::Dated;
 use super::journey::{Admitted, InFlight};
 use super::live::Live;
 use super::reply::{Failure, PAGE_TYPE};
-use super::short;
+use super::short::{self, in_time};
 use crate::base::fields::Pairs;
 use crate::fast_path::{self, Answer};
+use crate::guard::crowd::Crowd;
 use crate::guard::request::{self, Head, Limits, Refusal};
 use crate::observe::access::Line;
 use crate::observe::metrics::CacheResult;
@@ -39,12 +42,16 @@ const READ: usize = 4096;
 /// The most field lines a head is parsed for; a listener's own limit may be lower.
 const MOST_FIELDS: usize = 256;
 
+/// Beside a 405 (RFC 9110 §15.5.6): the methods it defines but CONNECT and TRACE, and PATCH (RFC 5789). Others are passed on as well.
+const ALLOW: &str = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n";
+
 /// Serves the connections of one listener.
 pub struct Connections {
     live: Arc<Live>,
     proxy: Arc<HttpProxy<Gateway>>,
     listener: usize,
     open: Arc<Open>,
+    crowd: Mutex<Crowd>,
 }
 
 /// Counts open connections, so that a drain knows when the last one is gone.
@@ -55,6 +62,18 @@ pub struct Open {
 }
 
 struct Opened(Arc<Open>);
+
+/// A connection among those of its address.
+struct Inside<'a> {
+    crowd: &'a Mutex<Crowd>,
+    addr: IpAddr,
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.crowd.lock().leave(self.addr);
+    }
+}
 
 impl Open {
     /// How many connections are open.
@@ -91,7 +110,7 @@ enum Admission {
     /// It is a plain hit, and this is its answer.
     Hit(Box<Answer>),
     /// It goes on to pingora.
-    Onward(Admitted, Content),
+    Onward(Admitted, Framing),
 }
 
 /// What waiting for a request head came to.
@@ -107,11 +126,18 @@ enum Next {
 impl Connections {
     /// Serves the connections of the listener at position `listener` of the plan.
     pub fn new(live: Arc<Live>, proxy: Arc<HttpProxy<Gateway>>, listener: usize, open: Arc<Open>) -> Self {
-        Self { live, proxy, listener, open }
+        Self { live, proxy, listener, open, crowd: Mutex::default() }
     }
 
     fn limits(&self) -> &ClientLimits {
         &self.live.plan.listeners[self.listener].limits
+    }
+
+    /// One more connection from `addr`, counted until what is answered is dropped; `None` when there is no room.
+    fn let_in(&self, addr: IpAddr) -> Option<Inside<'_>> {
+        let exempt = self.live.plan.server.trusted_proxies.contains(addr);
+        let entered = self.crowd.lock().enter(addr, self.limits().room, exempt);
+        entered.then_some(Inside { crowd: &self.crowd, addr })
     }
 
     /// Waits for the next request's head to be complete in `held`.
@@ -129,17 +155,15 @@ impl Connections {
             held.reserve(READ);
             let read = tokio::select! {
                 biased;
-                read = tokio::time::timeout(patience, stream.read_buf(held)) => read,
+                read = in_time(patience, stream.read_buf(held)) => read,
                 () = stopped(shutdown) => return Next::Gone,
             };
-            if !matches!(read, Ok(Ok(n)) if n > 0) {
+            if !matches!(read, Some(Ok(n)) if n > 0) {
                 return Next::Gone;
             }
         }
-        match tokio::time::timeout(limits.header_timeout, self.rest_of_head(stream, held)).await {
-            Ok(next) => next,
-            Err(_) => Next::Refused(Failure::ClientTimeout),
-        }
+        let next = in_time(limits.header_timeout, self.rest_of_head(stream, held)).await;
+        next.unwrap_or(Next::Refused(Failure::ClientTimeout))
     }
 
     async fn rest_of_head(&self, stream: &mut Stream, held: &mut BytesMut) -> Next {
@@ -220,17 +244,22 @@ impl Connections {
             last,
             listener: self.listener,
         };
-        Ok(Admission::Onward(admitted, Content::of(&fields)))
+        Ok(Admission::Onward(admitted, Framing::of(&fields)))
     }
 
     /// Answers a request that never became one, writes its line and counts it.
     async fn refuse(&self, stream: &mut Stream, failure: Failure) {
-        let _in_flight = InFlight::enter(&self.live.metrics);
+        let in_flight = InFlight::enter(&self.live.metrics);
         let request_id = super::new_request_id();
         let page = failure.page(&request_id);
         let status = failure.status();
+        let more = match failure.retry_after() {
+            Some(seconds) => format!("Retry-After: {seconds}\r\n"),
+            None if status == http::StatusCode::METHOD_NOT_ALLOWED => ALLOW.to_owned(),
+            None => String::new(),
+        };
         let text = format!(
-            "HTTP/1.1 {} {}\r\nContent-Type: {PAGE_TYPE}\r\nContent-Length: {}\r\nCache-Control: no-store\r\nX-Request-ID: {request_id}\r\nConnection: close\r\n\r\n",
+            "HTTP/1.1 {} {}\r\n{more}Content-Type: {PAGE_TYPE}\r\nContent-Length: {}\r\nCache-Control: no-store\r\nX-Request-ID: {request_id}\r\nConnection: close\r\n\r\n",
             status.as_u16(),
             status.canonical_reason().unwrap_or("Error"),
             page.len(),
@@ -239,8 +268,7 @@ impl Connections {
         answer.extend_from_slice(&page);
         let write = async {
             stream.write_all(&answer).await?;
-            stream.flush().await?;
-            stream.shutdown().await
+            stream.flush().await
         };
         let sent = tokio::time::timeout(self.limits().write_timeout, write).await;
         if let Failure::Refused(refusal) = failure {
@@ -250,13 +278,15 @@ impl Connections {
         let bytes = page.len() as u64;
         self.live.metrics.request(None, &Method::GET, status.as_u16(), CacheResult::None, took, 0, bytes);
         self.log_refusal(stream, failure, &request_id, matches!(sent, Ok(Ok(()))), bytes);
+        drop(in_flight);
+        // Whom there is no room for is not waited for.
+        if failure != Failure::Refused(Refusal::Crowd) {
+            content::part(stream).await;
+        }
     }
 
     fn log_refusal(&self, stream: &Stream, failure: Failure, request_id: &str, sent: bool, bytes_out: u64) {
-        let client = stream
-            .get_socket_digest()
-            .and_then(|digest| digest.peer_addr().and_then(|addr| addr.as_inet().map(|inet| inet.ip())))
-            .unwrap_or(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
+        let client = short::peer(stream);
         self.live.log.write(&Line {
             at: self.live.clock.wall(),
             request_id,
@@ -280,19 +310,20 @@ impl Connections {
         });
     }
 
-    /// Hands a request over with its bytes and takes the connection back when it may be used again.
+    /// Hands a request over with its head and takes the connection back when it may be used again, with what was read of the next request.
     async fn hand_over(
         &self,
-        stream: Stream,
-        bytes: BytesMut,
+        stream: ContentStream,
+        head: BytesMut,
         admitted: Admitted,
         shutdown: &ShutdownWatch,
-    ) -> Option<Stream> {
-        let mut session = ServerSession::new_http1(stream);
-        session.set_pipelined_prefix(bytes);
+    ) -> Option<(Stream, BytesMut)> {
+        let mut session = ServerSession::new_http1(Box::new(stream));
+        session.set_pipelined_prefix(head);
         session.set_connection_user_context(Some(Box::new(admitted)));
         let reused = self.proxy.process_new_http(session, shutdown).await?;
-        Some(reused.consume().0)
+        let stream = reused.consume().0.into_any().downcast::<ContentStream>().ok()?;
+        stream.into_next()
     }
 }
 
@@ -301,9 +332,13 @@ impl ServerApp for Connections {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let mut stream = Dated::over(stream);
         let _open = self.open.enter();
+        let peer = short::peer(&stream);
+        let Some(_inside) = self.let_in(peer) else {
+            self.refuse(&mut stream, Failure::Refused(Refusal::Crowd)).await;
+            return None;
+        };
         let mut shutdown = shutdown.clone();
         let mut held = BytesMut::new();
-        let peer = short::peer(&stream);
         for served in 0.. {
             let length = match self.next_head(&mut stream, &mut held, served == 0, &mut shutdown).await {
                 Next::Head(length) => length,
@@ -314,7 +349,7 @@ impl ServerApp for Connections {
                 }
             };
             let last = served + 1 >= self.limits().keepalive_requests || *shutdown.borrow();
-            let (admitted, content) = match self.admit(&held[..length], peer, last) {
+            let (admitted, framing) = match self.admit(&held[..length], peer, last) {
                 Ok(Admission::Hit(answer)) => {
                     held.advance(length);
                     if short::send(&self.live, self.limits().write_timeout, &mut stream, *answer).await {
@@ -322,16 +357,16 @@ impl ServerApp for Connections {
                     }
                     break;
                 }
-                Ok(Admission::Onward(admitted, content)) => (admitted, content),
+                Ok(Admission::Onward(admitted, framing)) => (admitted, framing),
                 Err(refusal) => {
                     self.refuse(&mut stream, Failure::Refused(refusal)).await;
                     break;
                 }
             };
-            let take = content.taken(length, held.len());
-            let bytes = with_target(held.split_to(take), &admitted.target());
-            match self.hand_over(stream, bytes, admitted, &shutdown).await {
-                Some(kept) => stream = kept,
+            let head = with_target(held.split_to(length), &admitted.target());
+            let content = ContentStream::new(stream, framing, std::mem::take(&mut held), self.limits());
+            match self.hand_over(content, head, admitted, &shutdown).await {
+                Some(kept) => (stream, held) = kept,
                 None => break,
             }
         }
@@ -343,35 +378,6 @@ impl ServerApp for Connections {
 async fn stopped(shutdown: &mut ShutdownWatch) {
     // An error means that the sender is gone, which only happens at the very end.
     let _ = shutdown.wait_for(|stop| *stop).await;
-}
-
-/// How a request's content is framed, as far as it says which of the bytes at hand are its own.
-enum Content {
-    None,
-    Length(usize),
-    Chunked,
-}
-
-impl Content {
-    fn of(fields: &Pairs<'_>) -> Self {
-        use crate::base::fields::Fields;
-        if fields.has("transfer-encoding") {
-            return Self::Chunked;
-        }
-        // The guard has refused every length that does not read.
-        let length =
-            fields.first("content-length").and_then(|v| std::str::from_utf8(v).ok()?.trim().parse().ok());
-        length.map_or(Self::None, Self::Length)
-    }
-
-    /// How many of the `held` bytes belong to the request whose head takes `head` of them.
-    fn taken(&self, head: usize, held: usize) -> usize {
-        match self {
-            Self::None => head,
-            Self::Length(length) => head.saturating_add(*length).min(held),
-            Self::Chunked => held,
-        }
-    }
 }
 
 /// The same request with its target spelled as the guard took it.
@@ -464,13 +470,5 @@ mod tests {
         assert_eq!(respelled(head, "/a?q=%221%22"), "GET /a?q=%221%22 HTTP/1.1\r\nHost: a\r\n\r\n");
         let head = "GET /a HTTP/1.1\r\nX: b c d\r\n\r\n";
         assert_eq!(respelled(head, "/a"), head);
-    }
-
-    #[test]
-    fn a_request_takes_its_own_bytes_and_leaves_the_next_ones() {
-        assert_eq!(Content::None.taken(10, 50), 10);
-        assert_eq!(Content::Length(5).taken(10, 50), 15);
-        assert_eq!(Content::Length(500).taken(10, 50), 50);
-        assert_eq!(Content::Chunked.taken(10, 50), 50);
     }
 }

@@ -23,6 +23,8 @@ use pingora::protocols::{
 use pingora::proxy::Session;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::content::ContentStream;
+
 /// A connection that writes the Date it was told.
 #[derive(Debug)]
 pub struct Dated {
@@ -61,8 +63,11 @@ impl Dated {
 /// Says that the head which is written next on this connection keeps its Date.
 pub fn keep(session: &Session, head: &ResponseHeader) {
     let Some(date) = head.headers.get(header::DATE) else { return };
-    let stream = session.as_downstream().stream().map(|stream| (**stream).as_any());
-    if let Some(dated) = stream.and_then(|stream| stream.downcast_ref::<Dated>()) {
+    // pingora holds one request's content, which lies over the connection.
+    let content =
+        session.as_downstream().stream().and_then(|s| (**s).as_any().downcast_ref::<ContentStream>());
+    let dated = content.and_then(|content| (**content.inner()).as_any().downcast_ref::<Dated>());
+    if let Some(dated) = dated {
         *dated.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(date.clone());
     }
 }

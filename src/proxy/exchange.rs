@@ -14,11 +14,12 @@ use smallvec::SmallVec;
 use super::live::{Live, Upstream};
 use super::onward::Onward;
 use super::peer::{self, Use};
+use super::place;
 use super::reply::Failure;
 use crate::balance::retry::{self, Attempt, FailedAt, Verdict};
 use crate::base::clock::WallTime;
 use crate::plan::{RouteId, UpstreamId};
-use crate::upstream::Picked;
+use crate::upstream::{NoPlace, Picked, Wanted};
 
 /// An answer whose head has come and whose content is still to be read.
 pub struct Answer {
@@ -59,18 +60,31 @@ pub struct Destination {
 /// Sends a request, with its content if that was read into the key, and reads the head of its answer. Interim answers are given to `interim` as they come.
 ///
 /// # Errors
-/// When no instance answered; the last failure counts.
+/// When no instance answered; the last failure counts. [`Failure::ClientGone`] when `deserted` came to pass while it waited for a place: once
+/// sent, a request is seen through, since its answer may be stored.
 pub async fn ask(
     live: &Arc<Live>,
     to: Destination,
     onward: &Onward,
     mut interim: impl FnMut(&ResponseHeader),
+    deserted: impl Future<Output = ()>,
 ) -> Result<Answer, Failed> {
     let upstream = live.upstream(to.upstream);
     let mut tried: SmallVec<[usize; 4]> = SmallVec::new();
     let mut last = Failed { failure: Failure::NoInstance, instance: None };
+    let mut deserted = std::pin::pin!(deserted);
     loop {
-        let Some(picked) = upstream.group.pick(&tried, onward.client.addr) else { return Err(last) };
+        let wanted = Wanted { tried: tried.clone(), client: onward.client.addr };
+        let placed = tokio::select! {
+            biased;
+            placed = upstream.group.enter(wanted, live.route(to.route).priority) => placed,
+            () = &mut deserted => return Err(Failed { failure: Failure::ClientGone, ..last }),
+        };
+        let picked = match placed {
+            Ok(picked) => picked,
+            Err(NoPlace::NoInstance) => return Err(last),
+            Err(why) => return Err(Failed { failure: place::failure(why), ..last }),
+        };
         tried.push(picked.index);
         let index = picked.index;
         last.instance = Some(picked.endpoint.name().to_owned());
@@ -103,7 +117,7 @@ async fn attempt(
 ) -> Result<Answer, (FailedAt, Failure)> {
     let upstream = live.upstream(to.upstream);
     let plan = upstream.group.plan();
-    let head = onward
+    let mut head = onward
         .head(&live.route(to.route).rewrite, &plan.host, &picked.endpoint, &live.plan.server.name)
         .map_err(|_| (FailedAt::DuringAnswer, Failure::Internal))?;
     let peer = peer::of(plan, picked.addr, Use::Requests);
@@ -112,6 +126,9 @@ async fn attempt(
     let (mut session, reused) = connect(live, upstream, &peer).await.inspect_err(|_| {
         picked.endpoint.connect_failed(picked.addr);
     })?;
+    if peer::is_worn(session.digest(), plan, live.clock.wall()) {
+        let _ = head.insert_header(http::header::CONNECTION, "close");
+    }
     session.set_read_timeout(Some(plan.timeouts.read));
     session.set_write_timeout(Some(plan.timeouts.write));
     let sent = live.clock.wall();
@@ -177,23 +194,49 @@ async fn head_of_answer(
         }
         if !head.status.is_informational() {
             check_framing(head)?;
+            if says_two_ends(session) {
+                return Error::e_explain(
+                    ErrorType::InvalidHTTPHeader,
+                    "an answer with a length and in chunks",
+                );
+            }
             return Ok(Box::new(head.clone()));
         }
         interim(head);
     }
 }
 
-/// An answer that two readers could end at different bytes is not passed on (RFC 9112 §6.1).
+/// An answer that two readers could end at different bytes is not passed on (RFC 9112 §6).
+///
+/// RFC 9112 §6.3 lets a recipient take equal lengths for one; whoever reads behind us may not, so those are refused as well.
 ///
 /// # Errors
-/// When its Transfer-Encoding is anything but `chunked`, once.
+/// When its Transfer-Encoding is anything but `chunked`, once; when it has several Content-Lengths or one that is not plain digits; when it has both.
 pub fn check_framing(head: &ResponseHeader) -> pingora::Result<()> {
-    let mut codings = head.headers.get_all(http::header::TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok(()),
-        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
-        _ => Error::e_explain(ErrorType::InvalidHTTPHeader, "an answer with an odd Transfer-Encoding"),
+    let only = |name| {
+        let mut lines = head.headers.get_all(name).iter().map(http::HeaderValue::as_bytes);
+        (lines.next(), lines.next().is_some())
+    };
+    let plain = |length: &[u8]| (1..=19).contains(&length.len()) && length.iter().all(u8::is_ascii_digit);
+    match (only(http::header::TRANSFER_ENCODING), only(http::header::CONTENT_LENGTH)) {
+        ((None, _), (None, _)) => Ok(()),
+        ((None, _), (Some(length), false)) if plain(length) => Ok(()),
+        ((Some(coding), false), (None, _)) if coding.eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Error::e_explain(ErrorType::InvalidHTTPHeader, "an answer whose end is not clear"),
     }
+}
+
+/// Whether an answer came in chunks and with a Content-Length, which pingora removes from the head it shows. RFC 9112 §6.3 lets the chunks
+/// decide; but what may be two answers to some other reader is not stored.
+fn says_two_ends(session: &HttpSession) -> bool {
+    let Some(session) = session.as_http1() else { return false };
+    let chunked =
+        session.resp_header().is_some_and(|head| head.headers.contains_key(http::header::TRANSFER_ENCODING));
+    let named = |line: &[u8]| {
+        const NAME: &[u8] = b"content-length";
+        line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME))
+    };
+    chunked && session.get_headers_raw_bytes().split(|b| *b == b'\n').any(named)
 }
 
 /// How far an attempt had come when it failed, and what to tell the client.

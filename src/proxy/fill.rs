@@ -94,6 +94,16 @@ pub struct Fill {
     pub seldom: bool,
     /// The stored answer to validate, if there is one.
     pub stale: Option<Arc<Entry>>,
+    /// Nobody waits for it: it refreshes what was served.
+    pub background: bool,
+}
+
+/// Resolves when nobody waits any more for what somebody waited for.
+async fn deserted(writer: &Writer<Word>, background: bool) {
+    if background {
+        return std::future::pending().await;
+    }
+    writer.deserted().await;
 }
 
 impl Fill {
@@ -103,11 +113,13 @@ impl Fill {
             // A change made while we fetch may be missing from what we get: such an answer is not stored.
             let began = self.cache.store.began(&self.key);
             self.set_conditions();
-            let asked = exchange::ask(&self.live, self.to, &self.onward, |head| {
-                writer.say(Word::Interim(Arc::new(head.clone())));
-            });
+            let interim = |head: &ResponseHeader| writer.say(Word::Interim(Arc::new(head.clone())));
+            let asked =
+                exchange::ask(&self.live, self.to, &self.onward, interim, deserted(&writer, self.background));
             let answer = match asked.await {
                 Ok(answer) => answer,
+                // Whoever came in this instant finds the fetch gone and looks again.
+                Err(failed) if failed.failure == Failure::ClientGone => return,
                 Err(failed) => return self.failed(failed, writer),
             };
             match self.freshened(&answer) {
@@ -210,11 +222,11 @@ impl Fill {
     fn judge(&self, answer: &Answer) -> Result<Record, Refuse> {
         let rules: &Rules = &self.cache.rules;
         let judged = policy::store(&self.exchange(answer), &self.key, rules);
-        let judged = if self.seldom { judged.and(Err(Refuse::FewUses)) } else { judged };
         let judged = judged.and_then(|record| match self.store_when().takes_status(answer.head.status) {
             true => Ok(record),
             false => Err(Refuse::Condition),
         });
+        let judged = if self.seldom { judged.and(Err(Refuse::FewUses)) } else { judged };
         self.cache.metrics.store(match &judged {
             Ok(_) => "allowed",
             Err(why) => why.as_str(),

@@ -44,6 +44,8 @@ pub struct Journey {
     pub picked: Option<Picked>,
     /// The instance that was used last, for the log.
     pub instance: Option<String>,
+    /// The connection in use is to be closed after this request, for its age.
+    pub retire: bool,
     /// When the attempt in hand began.
     pub attempt: MonoTime,
     /// Why there is no answer to pass on.
@@ -129,6 +131,7 @@ impl Journey {
             tried: SmallVec::new(),
             picked: None,
             instance: None,
+            retire: false,
             attempt: arrived,
             failure: None,
             in_flight: InFlight::enter(metrics),

@@ -34,6 +34,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 
 pub mod admin;
 pub mod connection;
+pub mod content;
 mod dated;
 pub mod deliver;
 pub mod exchange;
@@ -41,13 +42,16 @@ pub mod fill;
 pub mod journey;
 pub mod live;
 pub mod onward;
+mod patience;
 pub mod peer;
+mod place;
 pub mod probe;
 mod question;
 pub mod reply;
 mod serve;
 mod short;
 
+use self::content::Fault;
 use self::exchange::Destination;
 use self::journey::{Admitted, Journey};
 use self::live::Live;
@@ -127,6 +131,8 @@ impl Gateway {
                 respond(session, journey, status, &body, &self.live.plan.server.name).await?;
                 Ok(Outcome::Answered)
             }
+            // No key holds the content of a GET, but an instance may answer by it (RFC 9110 §9.3.1).
+            Action::Forward { cache: Some(_), .. } if has_content(session.req_header()) => Ok(Outcome::Pass),
             Action::Forward { upstream, cache: Some(cache) } => {
                 let to = Destination { route: journey.route.unwrap_or_default(), upstream };
                 match self.live.route(to.route).content_key.clone() {
@@ -177,6 +183,10 @@ impl Gateway {
         }
         if let Some(status) = &journey.cache_status {
             head.insert_header("cache-status", status.as_str())?;
+        }
+        if let Some(error) = failure.proxy_error() {
+            let (name, details) = (&self.live.plan.server.name, failure.as_str());
+            head.insert_header("proxy-status", format!("{name}; error={error}; details=\"{details}\""))?;
         }
         let bodyless = session.req_header().method == Method::HEAD;
         session.write_response_header(Box::new(head), bodyless).await?;
@@ -316,13 +326,9 @@ impl ProxyHttp for Gateway {
         Ok(self.act(session, journey, action).await? == Outcome::Answered)
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, journey: &mut Journey) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, journey: &mut Journey) -> Result<Box<HttpPeer>> {
         let group = &self.live.upstream(self.upstream_of(journey)?).group;
-        let Some(picked) = group.pick(&journey.tried, journey.client.addr) else {
-            // After a failed attempt that failure tells more than the lack of further instances.
-            journey.failure.get_or_insert(Failure::NoInstance);
-            return Error::e_explain(ErrorType::InternalError, "no instance may be used");
-        };
+        let picked = self.place(session, journey, group).await?;
         let peer = peer::of(group.plan(), picked.addr, peer::Use::Requests);
         journey.tried.push(picked.index);
         journey.instance = Some(picked.endpoint.name().to_owned());
@@ -338,11 +344,13 @@ impl ProxyHttp for Gateway {
         _peer: &HttpPeer,
         #[cfg(unix)] _fd: std::os::unix::io::RawFd,
         #[cfg(windows)] _sock: std::os::windows::io::RawSocket,
-        _digest: Option<&pingora::protocols::Digest>,
+        digest: Option<&pingora::protocols::Digest>,
         journey: &mut Journey,
     ) -> Result<()> {
         let took = self.live.clock.mono().since(journey.attempt);
-        self.live.upstream(self.upstream_of(journey)?).metrics.connected(reused, took);
+        let upstream = self.live.upstream(self.upstream_of(journey)?);
+        upstream.metrics.connected(reused, took);
+        journey.retire = peer::is_worn(digest, upstream.group.plan(), self.live.clock.wall());
         Ok(())
     }
 
@@ -360,6 +368,9 @@ impl ProxyHttp for Gateway {
         };
         *upstream_request =
             onward.head(&route.rewrite, &group.plan().host, &picked.endpoint, &self.live.plan.server.name)?;
+        if journey.retire && !onward.websocket {
+            upstream_request.insert_header(header::CONNECTION, "close")?;
+        }
         Ok(())
     }
 
@@ -387,6 +398,13 @@ impl ProxyHttp for Gateway {
         journey: &mut Journey,
     ) -> Result<()> {
         exchange::check_framing(answer).map_err(Error::into_up)?;
+        let head = session.req_header();
+        if answer.status == http::StatusCode::SWITCHING_PROTOCOLS
+            && !forward::is_websocket(&head.headers, &head.method, head.version == Version::HTTP_11)
+        {
+            let why = "a switch of protocols that nobody asked for";
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
+        }
         if answer.status.is_informational() && answer.status != http::StatusCode::SWITCHING_PROTOCOLS {
             return Ok(());
         }
@@ -525,6 +543,13 @@ impl Admitted {
     }
 }
 
+/// Whether a GET or HEAD comes with content.
+fn has_content(head: &RequestHeader) -> bool {
+    let coded = head.headers.contains_key(header::TRANSFER_ENCODING);
+    matches!(head.method, Method::GET | Method::HEAD)
+        && (coded || fill::content_length(&head.headers).is_some_and(|length| length > 0))
+}
+
 /// Changes the fields of an answer as a plain map. Lower-case names are the same to every reader (RFC 9110 §5.1).
 fn replace_fields(answer: &mut ResponseHeader, change: impl FnOnce(&mut http::HeaderMap)) -> Result<()> {
     let mut fields = answer.headers.clone();
@@ -562,6 +587,11 @@ async fn respond(
 
 /// What an error of pingora's means, where no step of ours said it better.
 fn failure_of(error: &Error) -> Failure {
+    match content::fault(error) {
+        Some(Fault::Malformed) => return Failure::Refused(crate::guard::request::Refusal::Framing),
+        Some(Fault::Slow) => return Failure::ClientTimeout,
+        None => {}
+    }
     match (error.etype(), error.esource()) {
         (ErrorType::HTTPStatus(413), _) => Failure::BodyTooLarge,
         (ErrorType::ReadTimedout, ErrorSource::Downstream) => Failure::ClientTimeout,
@@ -584,7 +614,12 @@ thread_local! {
 
 /// 96 random bits, enough that no two requests of a fleet share one.
 fn new_request_id() -> String {
-    DICE.with_borrow_mut(|dice| format!("{:016x}{:08x}", dice.any_u64(), dice.any_u64() as u32))
+    let bits = DICE.with_borrow_mut(|dice| (u128::from(dice.any_u64()) << 64) | u128::from(dice.any_u64()));
+    // Nibble by nibble, since every request has one and formatting costs ten times as much.
+    (0..24)
+        .rev()
+        .map(|nibble| char::from(b"0123456789abcdef"[(bits >> (nibble * 4)) as usize & 15]))
+        .collect()
 }
 
 /// A number in `[0, 1)`.

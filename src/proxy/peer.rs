@@ -1,9 +1,12 @@
 //! An instance as pingora's connector wants it: address, time-outs, and what may share a connection.
 
 use std::net::SocketAddr;
+use std::time::{Duration, UNIX_EPOCH};
 
+use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
 
+use crate::base::clock::WallTime;
 use crate::plan::{Upstream, UpstreamTimeouts};
 
 /// Which connections may be shared: those of requests, or a health check's own.
@@ -30,4 +33,20 @@ fn set_timeouts(peer: &mut HttpPeer, timeouts: &UpstreamTimeouts) {
     peer.options.read_timeout = Some(timeouts.read);
     peer.options.write_timeout = Some(timeouts.write);
     peer.options.idle_timeout = Some(timeouts.idle);
+}
+
+/// Whether a connection is as old as it may become, so that it is to be closed after the request in hand. Its limit is the plan's, give or take
+/// a tenth by the instant it was made: connections made together must not all be made anew together.
+pub fn is_worn(digest: Option<&Digest>, upstream: &Upstream, now: WallTime) -> bool {
+    let Some(limit) = upstream.pool.as_ref().and_then(|pool| pool.recycle) else { return false };
+    let made =
+        digest.and_then(|digest| digest.timing_digest.last()?.as_ref().map(|timing| timing.established_ts));
+    let Some(made) = made.and_then(|made| made.duration_since(UNIX_EPOCH).ok()) else { return false };
+    now.since(WallTime::from_secs(0)).saturating_sub(made) >= spread(limit, made)
+}
+
+/// `limit`, give or take a tenth.
+fn spread(limit: Duration, made: Duration) -> Duration {
+    let lot = f64::from(made.subsec_micros() % 1000) / 1000.0;
+    limit.mul_f64(0.9 + 0.2 * lot)
 }

@@ -70,7 +70,10 @@ impl Gateway {
         asked.onward.fields.remove(header::EXPECT);
         asked.onward.content = Some(content);
         match whole {
-            true => self.answer(session, journey, &asked).await?,
+            true => {
+                asked.count_use();
+                self.answer(session, journey, &asked).await?;
+            }
             false => self.fetch_alone(session, journey, &asked).await?,
         }
         Ok(Outcome::Answered)

@@ -18,6 +18,10 @@ pub enum Failure {
     ClientTimeout,
     /// No instance may be used.
     NoInstance,
+    /// All instances are as busy as they may be, and as many requests wait as may.
+    QueueFull,
+    /// All instances were as busy as they may be for as long as a request may wait.
+    QueueTimeout,
     /// No connection to an instance came about.
     Connect,
     /// An instance did not answer in time.
@@ -42,7 +46,7 @@ impl Failure {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::NoInstance => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoInstance | Self::QueueFull | Self::QueueTimeout => StatusCode::SERVICE_UNAVAILABLE,
             Self::Connect | Self::Closed | Self::BadAnswer => StatusCode::BAD_GATEWAY,
             Self::Timeout | Self::OnlyIfCached => StatusCode::GATEWAY_TIMEOUT,
             // Never sent, since nobody reads it; logs show it as other proxies do.
@@ -59,6 +63,8 @@ impl Failure {
             Self::BodyTooLarge => "body-too-large",
             Self::ClientTimeout => "client-timeout",
             Self::NoInstance => "no-instance",
+            Self::QueueFull => "queue-full",
+            Self::QueueTimeout => "queue-timeout",
             Self::Connect => "connect-failed",
             Self::Timeout => "upstream-timeout",
             Self::Closed => "upstream-closed",
@@ -72,11 +78,14 @@ impl Failure {
     /// What a person who sees the page should know.
     fn explanation(self) -> &'static str {
         match self {
+            Self::Refused(Refusal::Crowd) => "Too many connections are open; try again soon.",
             Self::Refused(_) => "The request is not valid HTTP, or larger than this gateway takes.",
             Self::NoRoute => "No route of this gateway matches the request.",
             Self::BodyTooLarge => "The content of the request is larger than this gateway takes.",
             Self::ClientTimeout => "The request did not arrive in time.",
             Self::NoInstance => "No instance is available; try again soon.",
+            Self::QueueFull => "All instances are busy and the queue is full; try again soon.",
+            Self::QueueTimeout => "All instances stayed busy for too long; try again soon.",
             Self::Connect => "No instance could be reached.",
             Self::Timeout => "The instance did not answer in time.",
             Self::Closed => "The instance closed the connection before it answered.",
@@ -89,12 +98,38 @@ impl Failure {
 
     /// Seconds after which trying again makes sense, where it does (RFC 9110 §10.2.3).
     pub fn retry_after(self) -> Option<u32> {
-        matches!(self, Self::NoInstance).then_some(1)
+        matches!(
+            self,
+            Self::NoInstance | Self::QueueFull | Self::QueueTimeout | Self::Refused(Refusal::Crowd)
+        )
+        .then_some(1)
+    }
+
+    /// Why there is no answer of an instance, as the registered error type of Proxy-Status (RFC 9209 §2.3), where one fits.
+    pub fn proxy_error(self) -> Option<&'static str> {
+        Some(match self {
+            Self::NoInstance => "destination_unavailable",
+            Self::QueueFull | Self::QueueTimeout => "connection_limit_reached",
+            Self::Connect => "connection_refused",
+            Self::Timeout => "connection_read_timeout",
+            Self::Closed => "connection_terminated",
+            Self::BadAnswer => "http_protocol_error",
+            _ => return None,
+        })
     }
 
     /// Whether an instance is to blame, so that a stale answer may stand in (RFC 5861 §4).
     pub fn is_upstream(self) -> bool {
-        matches!(self, Self::NoInstance | Self::Connect | Self::Timeout | Self::Closed | Self::BadAnswer)
+        matches!(
+            self,
+            Self::NoInstance
+                | Self::QueueFull
+                | Self::QueueTimeout
+                | Self::Connect
+                | Self::Timeout
+                | Self::Closed
+                | Self::BadAnswer
+        )
     }
 
     /// The content, as problem details (RFC 9457). `request_id` holds nothing that JSON must escape: see `forward::trusted_request_id`.

@@ -12,6 +12,7 @@ use super::fill::{Fill, Stored, Word};
 use super::journey::Journey;
 use super::live::Cache;
 use super::onward::Onward;
+use super::place;
 use super::reply::Failure;
 use super::{Gateway, Outcome};
 use crate::cache::directive::{self, RequestDirectives};
@@ -24,7 +25,7 @@ use crate::cache::vary;
 use crate::forward;
 use crate::observe::metrics::CacheResult;
 use crate::plan::CacheId;
-use crate::store::flight::{Joined, Reader};
+use crate::store::flight::{Joined, Reader, Writer};
 use crate::store::{Absent, Entry, Found};
 
 /// A request may find itself behind the fetch of another variant; so often it looks again before it fetches for itself.
@@ -38,6 +39,17 @@ pub(super) struct Asked {
     directives: RequestDirectives,
     to: Destination,
     pub(super) onward: Onward,
+    /// It has been asked for too seldom to be stored.
+    pub(super) seldom: bool,
+}
+
+impl Asked {
+    /// Counts this use of the key, which is final now.
+    pub(super) fn count_use(&mut self) {
+        let cache = &self.cache;
+        self.seldom =
+            cache.uses.as_ref().is_some_and(|uses| uses.note(self.key.hash()) < cache.rules.min_uses);
+    }
 }
 
 /// What following a fetch came to.
@@ -68,7 +80,8 @@ impl Gateway {
             self.pass_by(journey, why);
             return Ok(Outcome::Pass);
         }
-        let asked = self.asked(session, journey, cache, to);
+        let mut asked = self.asked(session, journey, cache, to);
+        asked.count_use();
         self.answer(session, journey, &asked).await?;
         Ok(Outcome::Answered)
     }
@@ -115,7 +128,7 @@ impl Gateway {
             keyed_by_token(&mut fields);
         }
         let directives = directive::request(&fields);
-        Asked { cache, key, fields, directives, to, onward }
+        Asked { cache, key, fields, directives, to, onward, seldom: false }
     }
 
     pub(super) async fn answer(
@@ -124,8 +137,6 @@ impl Gateway {
         journey: &mut Journey,
         asked: &Asked,
     ) -> pingora::Result<()> {
-        let uses = asked.cache.uses.as_ref().map(|uses| uses.note(asked.key.hash()));
-        let seldom = uses.is_some_and(|uses| uses < asked.cache.rules.min_uses);
         let mut slot = None;
         for _ in 0..LOOKS {
             let found = asked.cache.store.lookup(&asked.key, &asked.fields).await;
@@ -142,8 +153,7 @@ impl Gateway {
             let reader = self.join(asked, &found, slot.take());
             let (mut reader, leads) = match reader {
                 Joined::Lead(writer, reader) => {
-                    // What was stored once is worth storing again.
-                    self.spawn(asked, found.entry.clone(), seldom && found.entry.is_none(), writer);
+                    self.spawn(asked, found.entry.clone(), writer, false);
                     (reader, true)
                 }
                 Joined::Follow(reader) => (reader, false),
@@ -192,7 +202,7 @@ impl Gateway {
     /// Fetches anew in the background, unless somebody does already.
     fn refresh(&self, asked: &Asked, found: &Found, entry: &Arc<Entry>) {
         if let Joined::Lead(writer, _) = self.flight(asked, found.slot) {
-            self.spawn(asked, Some(entry.clone()), false, writer);
+            self.spawn(asked, Some(entry.clone()), writer, true);
         }
     }
 
@@ -208,13 +218,7 @@ impl Gateway {
         asked.cache.flights.join(slot, asked.cache.store.began(&asked.key).stamp())
     }
 
-    fn spawn(
-        &self,
-        asked: &Asked,
-        stale: Option<Arc<Entry>>,
-        seldom: bool,
-        writer: crate::store::flight::Writer<Word>,
-    ) {
+    fn spawn(&self, asked: &Asked, stale: Option<Arc<Entry>>, writer: Writer<Word>, background: bool) {
         let fill = Fill {
             live: self.live.clone(),
             cache: asked.cache.clone(),
@@ -222,8 +226,10 @@ impl Gateway {
             to: asked.to,
             onward: asked.onward.clone(),
             asked: asked.fields.clone(),
-            seldom,
+            // What was stored once is worth storing again.
+            seldom: asked.seldom && stale.is_none(),
             stale,
+            background,
         };
         tokio::spawn(fill.run(writer));
     }
@@ -235,7 +241,7 @@ impl Gateway {
         asked: &Asked,
     ) -> pingora::Result<()> {
         let (writer, mut reader) = asked.cache.flights.alone();
-        self.spawn(asked, None, false, writer);
+        self.spawn(asked, None, writer, false);
         let fetched = Fetched { why: Forward::UriMiss, leads: true, trouble: None };
         self.follow(session, journey, asked, &mut reader, &fetched).await?;
         Ok(())
@@ -249,15 +255,19 @@ impl Gateway {
         reader: &mut Reader<Word>,
         fetched: &Fetched,
     ) -> pingora::Result<Followed> {
+        // Whoever leaves while the fetch waits for a place must not keep it waiting.
+        let may_wait = self.live.upstream(asked.to.upstream).group.plan().pool.is_some();
+        let patience = if fetched.leads { Duration::MAX } else { asked.cache.wait_timeout };
         loop {
-            let word = if fetched.leads {
-                reader.word().await
-            } else {
-                match tokio::time::timeout(asked.cache.wait_timeout, reader.word()).await {
-                    Ok(word) => word,
-                    Err(_) => return Ok(Followed::TooLong),
+            let word = tokio::select! {
+                biased;
+                word = tokio::time::timeout(patience, reader.word()) => word,
+                gone = place::client_gone(session), if may_wait => {
+                    journey.failure = Some(Failure::ClientGone);
+                    return Err(gone);
                 }
             };
+            let Ok(word) = word else { return Ok(Followed::TooLong) };
             match word {
                 Some(Word::Interim(head)) => {
                     if fetched.leads {

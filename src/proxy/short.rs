@@ -1,8 +1,11 @@
 //! The socket's side of the short way: what [`fast_path`] answers is sent, counted and logged here.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr};
+use std::pin::pin;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use pingora::protocols::Stream;
@@ -76,22 +79,26 @@ async fn write(
     let mut written = 0;
     IoSlice::advance_slices(&mut rest, 0);
     while !rest.is_empty() {
-        let step = match tokio::time::timeout(patience, stream.write_vectored(rest)).await {
-            Ok(Ok(0)) => Err(io::ErrorKind::WriteZero.into()),
-            Ok(step) => step,
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        };
-        match step {
-            Ok(count) => {
+        match in_time(patience, stream.write_vectored(rest)).await {
+            Some(Ok(count)) if count > 0 => {
                 written += count;
                 IoSlice::advance_slices(&mut rest, count);
             }
-            Err(error) => return (written, Err(error)),
+            Some(Ok(_)) => return (written, Err(io::ErrorKind::WriteZero.into())),
+            Some(Err(error)) => return (written, Err(error)),
+            None => return (written, Err(io::ErrorKind::TimedOut.into())),
         }
     }
-    let flushed = match tokio::time::timeout(patience, stream.flush()).await {
-        Ok(flushed) => flushed,
-        Err(_) => Err(io::ErrorKind::TimedOut.into()),
-    };
-    (written, flushed)
+    let flushed = in_time(patience, stream.flush()).await;
+    (written, flushed.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into())))
+}
+
+/// Waits for `event` for this long; `None` when it does not come. Only what has to wait sets a timer: most reads and writes find their bytes, and room
+/// for them, and making a timer costs as much as parsing a head.
+pub(super) async fn in_time<F: Future>(patience: Duration, event: F) -> Option<F::Output> {
+    let mut event = pin!(event);
+    if let Poll::Ready(done) = poll_fn(|context| Poll::Ready(event.as_mut().poll(context))).await {
+        return Some(done);
+    }
+    tokio::time::timeout(patience, event).await.ok()
 }

@@ -220,6 +220,13 @@ impl<W: Clone> Writer<W> {
         }
     }
 
+    /// Waits until no reader is left, whether the answer is kept or not; one may still come.
+    pub async fn deserted(&self) {
+        while self.flight.lock().readers.iter().any(Option::is_some) {
+            self.flight.room.notified().await;
+        }
+    }
+
     /// All the content came. What is stored must have been stored before, so that a client that has the last byte finds it.
     pub fn finish(mut self) {
         self.end(End::Complete);

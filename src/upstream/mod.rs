@@ -7,13 +7,14 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 
 use crate::balance::health::{Change, Tally};
 use crate::balance::pick::client_key;
-use crate::balance::{Candidate, Choice, Picker};
+use crate::balance::{Candidate, Choice, Picker, Room};
 use crate::base::clock::{Clock, MonoTime};
 use crate::base::dice::Dice;
 use crate::base::name::UpstreamName;
@@ -21,7 +22,11 @@ use crate::observe::metrics::UpstreamMetrics;
 use crate::plan;
 
 pub mod discover;
+mod pool;
 pub mod probe;
+
+pub use pool::NoPlace;
+use pool::Pool;
 
 thread_local! {
     /// One source of chance per worker, so that workers do not queue up for a shared one.
@@ -29,12 +34,22 @@ thread_local! {
 }
 
 /// A running upstream.
-#[derive(Debug)]
 pub struct Group {
     plan: plan::Upstream,
     picker: Picker,
     endpoints: Box<[Arc<Endpoint>]>,
+    pool: Option<Pool>,
     clock: Arc<Clock>,
+    report: Arc<dyn Report>,
+}
+
+/// What a request asks of an upstream.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The positions of the endpoints it has tried.
+    pub tried: SmallVec<[usize; 4]>,
+    /// Its client's address.
+    pub client: IpAddr,
 }
 
 /// One running endpoint.
@@ -58,7 +73,6 @@ pub struct Endpoint {
 }
 
 /// A chosen endpoint. While it lives, the endpoint counts one request in flight: it is given back when dropped, on every way out.
-#[derive(Debug)]
 pub struct Picked {
     /// The position in the plan.
     pub index: usize,
@@ -66,6 +80,8 @@ pub struct Picked {
     pub addr: SocketAddr,
     /// The endpoint.
     pub endpoint: Arc<Endpoint>,
+    /// Those who wait there take the place that it gives back.
+    group: Arc<Group>,
 }
 
 /// The addresses of one endpoint, by family.
@@ -83,6 +99,12 @@ trait Report: Send + Sync {
     fn up(&self, index: usize, up: bool);
     /// A check of endpoint `index` ended.
     fn checked(&self, index: usize, ok: bool);
+    /// So many requests wait for a place.
+    fn waiting(&self, count: usize);
+    /// A request waited this long, in vain or not.
+    fn waited(&self, took: Duration);
+    /// A request got no place: the queue was `full`, or its time was up (`timeout`).
+    fn rejected(&self, why: &'static str);
 }
 
 impl Report for UpstreamMetrics {
@@ -96,6 +118,18 @@ impl Report for UpstreamMetrics {
 
     fn checked(&self, index: usize, ok: bool) {
         self.checked(index, ok);
+    }
+
+    fn waiting(&self, count: usize) {
+        self.waiting(count);
+    }
+
+    fn waited(&self, took: Duration) {
+        self.waited(took);
+    }
+
+    fn rejected(&self, why: &'static str) {
+        self.rejected(why);
     }
 }
 
@@ -115,22 +149,34 @@ impl Group {
             .collect();
         let identities: Vec<_> = plan.servers.iter().map(|s| (s.addr.clone(), s.weight)).collect();
         let picker = Picker::new(plan.balance, &identities);
-        Arc::new(Self { plan: plan.clone(), picker, endpoints, clock })
+        let pool = plan.pool.clone().map(Pool::new);
+        Arc::new(Self { plan: plan.clone(), picker, endpoints, pool, clock, report })
     }
 
-    /// Chooses an endpoint that is not in `tried` for the client with this address, and counts the request as in flight there. `None` when
-    /// every endpoint was tried, has weight 0 or has no address.
+    /// Chooses an endpoint that was not tried and counts the request as in flight there. `None` when every endpoint was tried, has weight 0,
+    /// has no address or is full.
     ///
     /// Choosing and counting are two steps: two workers that choose in the same instant may see the same counts, and the least busy
-    /// endpoint then gets both. The next choice sees both.
-    pub fn pick(&self, tried: &[usize], client: IpAddr) -> Option<Picked> {
-        let candidates: SmallVec<[Candidate; 16]> = self.endpoints.iter().map(|e| e.as_candidate()).collect();
+    /// endpoint then gets both. The next choice sees both. With a pool, its lock is held around both.
+    fn pick(self: &Arc<Self>, wanted: &Wanted) -> Option<Picked> {
+        let candidates: SmallVec<[Candidate; 16]> = self.candidates().collect();
+        let (tried, client) = (wanted.tried.as_slice(), client_key(wanted.client));
         let index = DICE.with_borrow_mut(|dice| {
-            self.picker.pick(&mut Choice { candidates: &candidates, tried, client: client_key(client), dice })
+            self.picker.pick(&mut Choice { candidates: &candidates, tried, client, dice })
         })?;
         let endpoint = self.endpoints.get(index)?;
         let addr = endpoint.next_addr()?;
-        Some(Picked::new(endpoint, addr))
+        Some(Picked::new(self, endpoint, addr))
+    }
+
+    fn candidates(&self) -> impl Iterator<Item = Candidate> {
+        let limits = self.pool.as_ref().map(Pool::limits);
+        self.endpoints.iter().map(move |endpoint| endpoint.as_candidate(limits))
+    }
+
+    /// Whether any endpoint may ever serve this, once it has room.
+    fn may_serve(&self, wanted: &Wanted) -> bool {
+        self.candidates().enumerate().any(|(index, c)| c.weight > 0 && !wanted.tried.contains(&index))
     }
 
     /// The endpoints, in the plan's order.
@@ -149,18 +195,25 @@ impl Group {
     }
 
     /// Takes the result of one health check of endpoint `index`. Changes nothing in a group without health checks.
-    pub fn record_check(&self, index: usize, ok: bool) -> Change {
-        self.endpoints
-            .get(index)
-            .map_or(Change::None, |endpoint| endpoint.record_check(ok, self.clock.mono()))
+    pub fn record_check(self: &Arc<Self>, index: usize, ok: bool) -> Change {
+        let Some(endpoint) = self.endpoints.get(index) else { return Change::None };
+        let change = endpoint.record_check(ok, self.clock.mono());
+        if change != Change::None {
+            self.serve_waiting();
+        }
+        change
     }
 
     /// Gives endpoint `index` the addresses its name stands for now. Without any, those it had stay: a name server that answers nothing for
     /// a moment must not take a running instance out.
     ///
     /// Says whether they are other than before.
-    pub fn set_addrs(&self, index: usize, addrs: &[SocketAddr]) -> bool {
-        self.endpoints.get(index).is_some_and(|endpoint| endpoint.set_addrs(addrs))
+    pub fn set_addrs(self: &Arc<Self>, index: usize, addrs: &[SocketAddr]) -> bool {
+        let changed = self.endpoints.get(index).is_some_and(|endpoint| endpoint.set_addrs(addrs));
+        if changed {
+            self.serve_waiting();
+        }
+        changed
     }
 }
 
@@ -215,7 +268,7 @@ impl Endpoint {
 
     /// Requests in flight.
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
+        self.in_flight.load(Ordering::SeqCst)
     }
 
     /// The address to connect to next; `None` while the name does not resolve. Asking does not move on to the next one.
@@ -246,10 +299,12 @@ impl Endpoint {
         addrs.get(turn.checked_rem(addrs.len())?).copied()
     }
 
-    fn as_candidate(&self) -> Candidate {
+    fn as_candidate(&self, limits: Option<&plan::Pool>) -> Candidate {
         // Weight 0 rather than "down": failing open must not choose what has no address.
         let weight = if self.resolved.load(Ordering::Acquire) { self.weight } else { 0 };
-        Candidate { weight, in_flight: self.in_flight(), up: self.is_up() }
+        let in_flight = self.in_flight();
+        let room = limits.map_or(Room::Free, |pool| Room::of(in_flight, pool.size, pool.overflow));
+        Candidate { weight, in_flight, up: self.is_up(), room }
     }
 
     fn record_check(&self, ok: bool, now: MonoTime) -> Change {
@@ -278,6 +333,15 @@ impl Endpoint {
 
     fn report_up(&self) {
         self.report.up(self.index, self.is_up() && self.resolved.load(Ordering::Acquire));
+    }
+}
+
+impl fmt::Debug for Picked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Picked")
+            .field("addr", &self.addr)
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
     }
 }
 
@@ -314,17 +378,29 @@ impl Addresses {
     }
 }
 
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group")
+            .field("plan", &self.plan)
+            .field("endpoints", &self.endpoints)
+            .field("waiting", &self.waiting())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Picked {
-    fn new(endpoint: &Arc<Endpoint>, addr: SocketAddr) -> Self {
+    fn new(group: &Arc<Group>, endpoint: &Arc<Endpoint>, addr: SocketAddr) -> Self {
         endpoint.in_flight.fetch_add(1, Ordering::Relaxed);
         endpoint.report.in_flight(endpoint.index, 1);
-        Self { index: endpoint.index, addr, endpoint: Arc::clone(endpoint) }
+        Self { index: endpoint.index, addr, endpoint: Arc::clone(endpoint), group: Arc::clone(group) }
     }
 }
 
 impl Drop for Picked {
     fn drop(&mut self) {
-        self.endpoint.in_flight.fetch_sub(1, Ordering::Relaxed);
+        // In one order with the count of those who wait: either we see them, or they see the place.
+        self.endpoint.in_flight.fetch_sub(1, Ordering::SeqCst);
         self.endpoint.report.in_flight(self.endpoint.index, -1);
+        self.group.serve_waiting();
     }
 }

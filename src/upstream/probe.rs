@@ -71,7 +71,7 @@ async fn tend(group: Arc<Group>, endpoint: Arc<Endpoint>, mut lookup: Option<Loo
     tokio::join!(lookups, checks);
 }
 
-async fn check_forever(group: &Group, endpoint: &Endpoint, health: &Health, check: &dyn Check) {
+async fn check_forever(group: &Arc<Group>, endpoint: &Endpoint, health: &Health, check: &dyn Check) {
     let mut dice = Dice::from_entropy();
     loop {
         let result = match timeout(health.timeout, ask(endpoint, health, check)).await {
@@ -108,7 +108,7 @@ async fn ask_at(
     asked.await.unwrap_or_else(|_| Err("the check itself broke (panicked)".to_owned()))
 }
 
-fn record(group: &Group, endpoint: &Endpoint, result: Result<(), String>) {
+fn record(group: &Arc<Group>, endpoint: &Endpoint, result: Result<(), String>) {
     let since = endpoint.since();
     let change = group.record_check(endpoint.index(), result.is_ok());
     let lasted = show_duration(endpoint.since().since(since));

@@ -15,6 +15,7 @@ const BASE: &str = r#"
 servers = ["127.0.0.1:8009"]
 [upstreams.api.health]
 path = "/base"
+[upstreams.api.pool]
 [caches.api]
 ttl = "5m"
 [caches.api.key]

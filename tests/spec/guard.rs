@@ -170,3 +170,64 @@ async fn what_a_client_does_badly_is_never_held_against_an_instance() {
     edge.get("/").await.expect(200);
     edge.finish().await;
 }
+
+#[tokio::test]
+async fn there_is_room_for_so_many_connections_in_all_and_from_one_address() {
+    let origin = quiet_origin().await;
+    for limit in ["max_connections_per_address = 2", "max_connections = 2"] {
+        let edge = Edge::serving(&origin).listen(limit).start().await;
+        let mut first = edge.client.connect().await;
+        first.get("/").send().await.expect(200);
+        let mut second = edge.client.connect().await;
+        second.get("/").send().await.expect(200);
+        let answer = edge.client.connect().await.read_answer("GET").await.expect(503);
+        assert_eq!(answer.header("retry-after"), Some("1"));
+        assert_eq!(edge.metric("vanne_refused_total{reason=\"too-many-connections\"}"), Some(1.0));
+        first.get("/").send().await.expect(200);
+        drop(first);
+        poll_until("room for another", || async {
+            edge.client.get("/").try_send().await.is_ok_and(|answer| answer.status == 200)
+        })
+        .await;
+        drop(second);
+        edge.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn trusted_proxies_may_bring_more_connections_than_other_addresses() {
+    let origin = quiet_origin().await;
+    let edge = Edge::serving(&origin)
+        .listen("max_connections_per_address = 1")
+        .also("[server]\ntrusted_proxies = [\"127.0.0.1\"]")
+        .start()
+        .await;
+    let mut first = edge.client.connect().await;
+    first.get("/").send().await.expect(200);
+    edge.get("/").await.expect(200);
+    edge.finish().await;
+}
+
+#[tokio::test]
+async fn content_must_come_at_a_least_rate_however_steadily_it_trickles() {
+    let origin = quiet_origin().await;
+    for (rate, status) in [("1KiB", 408), ("0B", 200)] {
+        let edge = Edge::serving(&origin)
+            .without_cache()
+            .listen(&format!("read_timeout = \"400ms\"\nmin_rate = \"{rate}\""))
+            .start()
+            .await;
+        let mut slow = edge.client.connect().await;
+        slow.write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 40\r\n\r\n").await;
+        for _ in 0..40 {
+            // A byte every 20 ms never lets a time-out per read strike.
+            if slow.try_write("x").await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        slow.read_answer("POST").await.expect(status);
+        assert_eq!(edge.up(), [true]);
+        edge.finish().await;
+    }
+}

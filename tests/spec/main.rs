@@ -11,6 +11,8 @@ mod edge;
 
 mod guard;
 
+mod hostile;
+
 mod route;
 
 mod cache;
@@ -26,6 +28,8 @@ mod conformance;
 mod redis;
 
 mod balance;
+
+mod pool;
 
 mod forward;
 

@@ -7,6 +7,7 @@ use crate::config::file::{File, ListenTable, time};
 use crate::config::kind::AdminAddress;
 use crate::config::problem::{Problem, Spot};
 use crate::config::read::{Reader, Set};
+use crate::guard::crowd::Room;
 use crate::plan::{Admin, ClientLimits, Listener};
 
 /// The public listeners.
@@ -46,6 +47,11 @@ fn listener(name: &str, table: &ListenTable) -> Option<Listener> {
             max_header_size: table.max_header_size.value()?.0,
             max_header_fields: table.max_header_fields.value()?.as_usize(),
             max_body_size: table.max_body_size.value()?.0,
+            room: Room {
+                all: table.max_connections.value()?.as_usize(),
+                each: table.max_connections_per_address.value()?.as_usize(),
+            },
+            min_rate: table.min_rate.value()?.0,
         },
     })
 }

@@ -159,6 +159,7 @@ fn route(
         action: action?,
         rewrite: rewrite?,
         max_body_size: table.max_body_size.optional()?.map(|size| size.0),
+        priority: *table.priority.value()?,
         content_key: content_key?,
         store_when: Arc::new(store_when(cache?)?),
     })
@@ -278,6 +279,7 @@ fn cache(file: &File, table: &RouteTable, reader: &mut Reader<'_>) -> Option<Opt
 fn ignored_by_respond(table: &RouteTable, reader: &mut Reader<'_>) {
     let settings = [
         ("cache", table.cache.written, &table.cache.spot),
+        ("priority", table.priority.written, &table.priority.spot),
         ("strip_prefix", table.strip_prefix.written, &table.strip_prefix.spot),
         ("replace_prefix", table.replace_prefix.written, &table.replace_prefix.spot),
     ];

@@ -1,11 +1,11 @@
 //! Upstreams: instances that can be used, health checks that ask something.
 
 use crate::base::name::UpstreamName;
-use crate::config::file::{File, HealthTable, Server, UpstreamTable, time};
+use crate::config::file::{File, HealthTable, PoolTable, Server, UpstreamTable, time};
 use crate::config::kind::{CheckType, List, OrOff};
 use crate::config::problem::{Problem, Spot};
 use crate::config::read::{Reader, Set};
-use crate::plan::{Health, HealthCheck, Instance, Upstream, UpstreamTimeouts};
+use crate::plan::{Health, HealthCheck, Instance, Pool, Upstream, UpstreamTimeouts};
 
 /// All upstreams.
 pub fn all(file: &File, reader: &mut Reader<'_>) -> Option<Vec<Upstream>> {
@@ -37,7 +37,21 @@ fn upstream(name: &str, table: &UpstreamTable, reader: &mut Reader<'_>) -> Optio
             idle: time(&table.idle_timeout)?,
         },
         tries: table.tries.value()?.as_u32(),
+        pool: match table.pool.value()? {
+            OrOff::On(table) => Some(pool(table)?),
+            OrOff::Off => None,
+        },
         host: table.host.value()?.clone(),
+    })
+}
+
+fn pool(table: &PoolTable) -> Option<Pool> {
+    Some(Pool {
+        size: table.size.value()?.as_u32(),
+        overflow: table.overflow.value()?.as_u32(),
+        timeout: time(&table.timeout)?,
+        queue: usize::try_from(table.queue.value()?.as_u32()).ok()?,
+        recycle: Some(time(&table.recycle)?).filter(|age| !age.is_zero()),
     })
 }
 

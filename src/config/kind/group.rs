@@ -7,7 +7,7 @@ use super::is_name_byte;
 use super::number::Statuses;
 use crate::config::problem::{Problem, Spot};
 use crate::config::read::{Node, Reader};
-use crate::config::setting::{Setting, Shape};
+use crate::config::setting::{Fallback, Section, Setting, Shape};
 
 /// Values in a list; wrong ones have been reported and left out.
 #[derive(Debug, Clone, Default)]
@@ -142,13 +142,13 @@ pub enum OrOff<T> {
 
 impl<T: Setting> Setting for OrOff<T> {
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
-        let (expected, example) = ("a table or \"off\"", "{ path = \"/ready\" }");
+        let expected = "a table or \"off\"";
         match node.value {
             DeValue::Table(_) => return T::read(node, reader).map(Self::On),
             DeValue::String(_) if reader.text(node, expected, "off")?.text == "off" => {
                 return Some(Self::Off);
             }
-            _ => reader.mismatch(node, expected, example),
+            _ => reader.mismatch(node, expected, &short_table(T::shape())),
         }
         None
     }
@@ -160,6 +160,13 @@ impl<T: Setting> Setting for OrOff<T> {
     fn shape() -> Shape {
         T::shape()
     }
+}
+
+/// A table with the one key that most needs a value.
+fn short_table(shape: Shape) -> String {
+    let Shape::Table(Section { keys, .. }) = shape else { return "{ … }".to_owned() };
+    let key = keys.iter().find(|key| key.default == Fallback::Absent).or(keys.first());
+    key.map_or_else(|| "{ }".to_owned(), |key| format!("{{ {} = {} }}", key.name, key.example))
 }
 
 /// Values by status.

@@ -14,13 +14,18 @@ use crate::config::read::{Node, Reader};
 use crate::config::setting::{FromText, Setting};
 use crate::config::suggest::nearest;
 use crate::config::table::words;
-use crate::plan::{AccessLog, LogFormat};
+use crate::plan::{AccessLog, LogFormat, Priority};
 
 words! { Balance, "a way to balance",
     "round_robin" => Self::RoundRobin,
     "least_conn" => Self::LeastConn,
     "ip_hash" => Self::IpHash,
     "random" => Self::Random,
+}
+
+words! { Priority, "a priority",
+    "normal" => Self::Normal,
+    "high" => Self::High,
 }
 
 words! { TtlMode, "a ttl_mode",

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::balance::Method as Balance;
+use crate::balance::eject::Rules as Eject;
 use crate::base::name::{CacheName, ListenerName, RouteName, UpstreamName};
 use crate::base::unit::ByteSize;
 use crate::cache::Rules as CacheRules;
@@ -174,6 +175,8 @@ pub struct Upstream {
     pub timeouts: UpstreamTimeouts,
     /// How often a request may be tried, the first time included; at least 1.
     pub tries: u32,
+    /// When what happens to requests takes an instance out; `None`: never.
+    pub eject: Option<Eject>,
     /// How many requests each instance may have at once; `None`: no limit.
     pub pool: Option<Pool>,
     /// What the instances see as `Host`.
@@ -252,6 +255,8 @@ pub struct UpstreamTimeouts {
     pub connect: Duration,
     /// Between two reads of an answer.
     pub read: Duration,
+    /// Until the head of an answer has come, all attempts together; at least `read`. `None`: the first silence ends it.
+    pub total: Option<Duration>,
     /// Between two writes of a request.
     pub write: Duration,
     /// How long an unused connection is kept.

@@ -30,6 +30,8 @@ pub struct Attempt<'a> {
     pub made: u32,
     /// Attempts allowed.
     pub allowed: u32,
+    /// Whether time is left for another attempt, when a total was set for all of them; `false` when none was.
+    pub time_left: bool,
 }
 
 /// Whether another attempt may be made, and why.
@@ -41,8 +43,9 @@ pub enum Verdict {
     GiveUp(&'static str),
 }
 
-/// Judges a failed attempt. A request that may have been acted on is never sent twice unless its method is idempotent (RFC 9110 §9.2.2); a
-/// timeout is never tried elsewhere, since the next instance would be hung the same way and the client wait twice.
+/// Judges a failed attempt. A request that may have been acted on is never sent twice unless its method is idempotent (RFC 9110 §9.2.2). One
+/// that met silence is tried once more, and only within a total that the operator set: were every instance tried, a hanging route
+/// would make its clients wait once per instance, and hang them all.
 ///
 /// When several rules forbid another attempt, the reason given is the one that more attempts would not have changed.
 pub fn judge(attempt: &Attempt<'_>) -> Verdict {
@@ -50,7 +53,8 @@ pub fn judge(attempt: &Attempt<'_>) -> Verdict {
         FailedAt::Connect => ("connect", false),
         FailedAt::ReusedConnection => ("reused-connection", true),
         FailedAt::BeforeAnswer => ("before-answer", true),
-        FailedAt::Timeout => return Verdict::GiveUp("timeout"),
+        FailedAt::Timeout if !attempt.time_left || attempt.made > 1 => return Verdict::GiveUp("timeout"),
+        FailedAt::Timeout => ("timeout", true),
         FailedAt::DuringAnswer => return Verdict::GiveUp("answer-begun"),
     };
     if sent && !is_idempotent(attempt.method) {
@@ -81,7 +85,7 @@ mod tests {
     use Verdict::{Again, GiveUp};
 
     fn failed(method: &Method, at: FailedAt) -> Attempt<'_> {
-        Attempt { method, body_replayable: true, at, made: 1, allowed: 3 }
+        Attempt { method, body_replayable: true, at, made: 1, allowed: 3, time_left: false }
     }
 
     #[test]
@@ -117,6 +121,19 @@ mod tests {
         for method in [Method::GET, Method::PUT, Method::POST] {
             assert_eq!(judge(&failed(&method, Timeout)), GiveUp("timeout"), "{method}");
             assert_eq!(judge(&failed(&method, DuringAnswer)), GiveUp("answer-begun"), "{method}");
+        }
+    }
+
+    #[test]
+    fn silence_is_met_once_more_within_the_time_that_was_set() {
+        for (method, made, time_left, verdict) in [
+            (&Method::GET, 1, true, Again("timeout")),
+            (&Method::GET, 1, false, GiveUp("timeout")),
+            (&Method::GET, 2, true, GiveUp("timeout")),
+            (&Method::POST, 1, true, GiveUp("not-idempotent")),
+        ] {
+            let attempt = Attempt { made, time_left, ..failed(method, Timeout) };
+            assert_eq!(judge(&attempt), verdict, "{method}, attempt {made}, time left: {time_left}");
         }
     }
 

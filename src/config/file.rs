@@ -149,6 +149,12 @@ table! {
         idle_timeout: Timeout = "4s", or "30s";
         /// How often a request may be tried, the first time included; each time on another instance while there is one.
         tries: Count<1, 100> = 3, or 2;
+        /// How long a request may take until the head of its answer, all attempts together; then it is answered with 504. Within that time
+        /// one that is safe to repeat and met silence for `read_timeout` is tried once more on another instance. Not written: silence ends it.
+        timeout: Timeout = absent, or "2m";
+        /// Take an instance out for a while when exchanges with it fail: no connection, broken before the answer, no answer in time. What an
+        /// instance answers never counts, and neither does what a client causes. "off": never.
+        eject: OrOff<EjectTable> = {}, or { after = 3 };
         /// How many requests each instance may have at once; those beyond wait in one queue for the first free place on any instance. The
         /// numbers are those of an instance's database pool, so that it is never exhausted. "off": no limit.
         pool: OrOff<PoolTable> = "off", or { size = 5, overflow = 10 };
@@ -164,6 +170,20 @@ table! {
         addr: HostPort = required, or "127.0.0.1:8002";
         /// Its share; 0 takes no new requests.
         weight: Count<0, 1000> = 1, or 2;
+    }
+}
+
+table! {
+    /// When an instance is taken out for what happens to requests. Back, it gets one request at a time until it answers one.
+    EjectTable {
+        /// Failures in a row that take an instance out.
+        after: Count<1, 1000> = 5, or 3;
+        /// For how long the first time; each further time in a row twice as long.
+        time: Timeout = "1s", or "2s";
+        /// But never longer than this.
+        max_time: Timeout = "4s", or "5m";
+        /// At most this share of the instances is out at once, in percent.
+        share: Count<1, 100> = 50, or 30;
     }
 }
 

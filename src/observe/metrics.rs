@@ -286,6 +286,13 @@ impl UpstreamMetrics {
         self.0.retries.with([why], IntCounter::inc);
     }
 
+    /// Endpoint `index` was taken out for what happened to requests.
+    pub fn ejected(&self, index: usize) {
+        if let Some(instance) = self.0.instances.get(index) {
+            instance.ejections.inc();
+        }
+    }
+
     /// So many requests wait for a place on an instance.
     pub fn waiting(&self, count: usize) {
         self.0.waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
@@ -350,6 +357,7 @@ struct Families {
     upstream_connections: Family<IntCounter>,
     upstream_retries: Family<IntCounter>,
     upstream_in_flight: Family<IntGauge>,
+    upstream_ejections: Family<IntCounter>,
     upstream_waiting: Family<IntGauge>,
     upstream_wait_duration: Family<Histogram>,
     upstream_rejected: Family<IntCounter>,
@@ -406,6 +414,7 @@ struct InstanceSeries {
     up: IntGauge,
     healthy: IntCounter,
     unhealthy: IntCounter,
+    ejections: IntCounter,
 }
 
 /// What a forwarded request may be answered with that needs no instance to say it: the alerts on errors stand on these.
@@ -442,6 +451,7 @@ impl Families {
             upstream_connections: Family::new(registry, &names::UPSTREAM_CONNECTIONS),
             upstream_retries: Family::new(registry, &names::UPSTREAM_RETRIES),
             upstream_in_flight: Family::new(registry, &names::UPSTREAM_IN_FLIGHT),
+            upstream_ejections: Family::new(registry, &names::UPSTREAM_EJECTIONS),
             upstream_waiting: Family::new(registry, &names::UPSTREAM_WAITING),
             upstream_wait_duration: Family::new(registry, &names::UPSTREAM_WAIT_DURATION),
             upstream_rejected: Family::new(registry, &names::UPSTREAM_REJECTED),
@@ -537,6 +547,7 @@ impl Families {
             up: self.upstream_up.series(&[upstream, instance]),
             healthy: self.health_checks.series(&[upstream, instance, "success"]),
             unhealthy: self.health_checks.series(&[upstream, instance, "failure"]),
+            ejections: self.upstream_ejections.series(&[upstream, instance]),
         };
         series.codes.of(200);
         series.up.set(1);
@@ -623,7 +634,7 @@ const STORES: [[&str; 1]; 3] = [["stored"], ["too-large"], ["truncated"]];
 const COMMANDS: [[&str; 1]; 3] = [["get"], ["set"], ["del"]];
 const REDIS_ERRORS: [[&str; 1]; 6] =
     [["timeout"], ["connection"], ["response"], ["damaged"], ["circuit-open"], ["dropped"]];
-const RETRIES: [[&str; 1]; 3] = [["connect"], ["reused-connection"], ["before-answer"]];
+const RETRIES: [[&str; 1]; 4] = [["connect"], ["reused-connection"], ["before-answer"], ["timeout"]];
 
 const REJECTIONS: [[&str; 1]; 2] = [["full"], ["timeout"]];
 
@@ -656,7 +667,14 @@ pub(super) mod tests {
             servers: servers.iter().map(|addr| Instance { addr: (*addr).to_owned(), weight: 1 }).collect(),
             balance: Default::default(),
             health: None,
-            timeouts: plan::UpstreamTimeouts { connect: time, read: time, write: time, idle: time },
+            timeouts: plan::UpstreamTimeouts {
+                connect: time,
+                read: time,
+                total: None,
+                write: time,
+                idle: time,
+            },
+            eject: None,
             pool: None,
             tries: 2,
             host: Default::default(),

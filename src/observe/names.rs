@@ -116,6 +116,8 @@ metrics! {
         "Exchanges tried again on another instance.";
     UPSTREAM_IN_FLIGHT: Kind::Gauge, "upstream_in_flight", ["upstream", "instance"],
         "Exchanges under way now.";
+    UPSTREAM_EJECTIONS: Kind::Counter, "upstream_ejections_total", ["upstream", "instance"],
+        "Times that an instance was taken out because exchanges with it failed.";
     UPSTREAM_WAITING: Kind::Gauge, "upstream_waiting", ["upstream"],
         "Requests that wait for a place on an instance now.";
     UPSTREAM_WAIT_DURATION: Kind::Histogram(SECONDS), "upstream_wait_duration_seconds", ["upstream"],
@@ -154,7 +156,7 @@ pub const LABELS: &[(&str, &str)] = &[
     ("phase", "`connect` (new connections only), `first_byte`"),
     (
         "reason",
-        "of `vanne_refused_total`: `host`, `authority`, `target`, `framing`, `method`, `head-too-large`, `body-too-large`, `expectation`, `too-many-connections`; of `vanne_upstream_retries_total`: `connect`, `reused-connection`, `before-answer`, how far the failed exchange had come; of `vanne_upstream_rejected_total`: `full`, `timeout`",
+        "of `vanne_refused_total`: `host`, `authority`, `target`, `framing`, `method`, `head-too-large`, `body-too-large`, `expectation`, `too-many-connections`; of `vanne_upstream_retries_total`: `connect`, `reused-connection`, `before-answer`, `timeout`, how far the failed exchange had come; of `vanne_upstream_rejected_total`: `full`, `timeout`",
     ),
     (
         "result",

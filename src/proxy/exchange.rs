@@ -73,6 +73,7 @@ pub async fn ask(
     let mut tried: SmallVec<[usize; 4]> = SmallVec::new();
     let mut last = Failed { failure: Failure::NoInstance, instance: None };
     let mut deserted = std::pin::pin!(deserted);
+    let mut first = None;
     loop {
         let wanted = Wanted { tried: tried.clone(), client: onward.client.addr };
         let placed = tokio::select! {
@@ -88,18 +89,26 @@ pub async fn ask(
         tried.push(picked.index);
         let index = picked.index;
         last.instance = Some(picked.endpoint.name().to_owned());
-        let (at, failure) = match attempt(live, to, onward, picked, &mut interim).await {
+        let now = live.clock.mono();
+        let first = *first.get_or_insert(now);
+        let read = upstream.group.plan().timeouts.read;
+        let patience = peer::time_left(upstream.group.plan(), Some(first), now)
+            .map_or(read, |left| peer::shortened(read, left));
+        let (at, failure) = match attempt(live, to, onward, picked, patience, &mut interim).await {
             Ok(answer) => return Ok(answer),
             Err(reason) => reason,
         };
         last.failure = failure;
         upstream.metrics.failed(index, at);
+        upstream.group.failed(index, at);
         let judged = retry::judge(&Attempt {
             method: &onward.method,
             body_replayable: true,
             at,
             made: u32::try_from(tried.len()).unwrap_or(u32::MAX),
             allowed: upstream.group.plan().tries,
+            time_left: peer::time_left(upstream.group.plan(), Some(first), live.clock.mono())
+                .is_some_and(|left| !left.is_zero()),
         });
         match judged {
             Verdict::Again(why) => upstream.metrics.retried(why),
@@ -113,6 +122,7 @@ async fn attempt(
     to: Destination,
     onward: &Onward,
     picked: Picked,
+    patience: Duration,
     interim: &mut impl FnMut(&ResponseHeader),
 ) -> Result<Answer, (FailedAt, Failure)> {
     let upstream = live.upstream(to.upstream);
@@ -129,14 +139,16 @@ async fn attempt(
     if peer::is_worn(session.digest(), plan, live.clock.wall()) {
         let _ = head.insert_header(http::header::CONNECTION, "close");
     }
-    session.set_read_timeout(Some(plan.timeouts.read));
+    session.set_read_timeout(Some(patience));
     session.set_write_timeout(Some(plan.timeouts.write));
     let sent = live.clock.wall();
     let head = head_of_answer(&mut session, head, onward.content.clone(), interim)
         .await
         .map_err(|e| classify(&e, reused))?;
     let received = live.clock.wall();
+    session.set_read_timeout(Some(plan.timeouts.read));
     upstream.metrics.answered(picked.index, head.status.as_u16(), live.clock.mono().since(begun));
+    upstream.group.answered(picked.index);
     Ok(Answer {
         head,
         sent,

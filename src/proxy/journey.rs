@@ -46,6 +46,8 @@ pub struct Journey {
     pub instance: Option<String>,
     /// The connection in use is to be closed after this request, for its age.
     pub retire: bool,
+    /// When the first attempt began.
+    pub first_attempt: Option<MonoTime>,
     /// When the attempt in hand began.
     pub attempt: MonoTime,
     /// Why there is no answer to pass on.
@@ -132,6 +134,7 @@ impl Journey {
             picked: None,
             instance: None,
             retire: false,
+            first_attempt: None,
             attempt: arrived,
             failure: None,
             in_flight: InFlight::enter(metrics),

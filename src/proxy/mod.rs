@@ -197,11 +197,16 @@ impl Gateway {
     }
 
     /// After a failed attempt: another one, or not.
-    fn again(&self, session: &Session, journey: &mut Journey, at: FailedAt) -> bool {
+    fn again(&self, session: &mut Session, journey: &mut Journey, at: FailedAt) -> bool {
+        let sent_all = session.as_downstream_mut().is_body_done();
         let Ok(upstream) = self.upstream_of(journey) else { return false };
         let upstream = self.live.upstream(upstream);
         if let Some(picked) = journey.picked.take() {
             upstream.metrics.failed(picked.index, at);
+            // Silence while the client still sends may be the client's.
+            if at != FailedAt::Timeout || sent_all {
+                upstream.group.failed(picked.index, at);
+            }
         }
         let verdict = retry::judge(&Attempt {
             method: &session.req_header().method,
@@ -209,6 +214,8 @@ impl Gateway {
             at,
             made: u32::try_from(journey.tried.len()).unwrap_or(u32::MAX),
             allowed: upstream.group.plan().tries,
+            time_left: peer::time_left(upstream.group.plan(), journey.first_attempt, self.live.clock.mono())
+                .is_some_and(|left| !left.is_zero()),
         });
         match verdict {
             Verdict::Again(why) => {
@@ -329,11 +336,15 @@ impl ProxyHttp for Gateway {
     async fn upstream_peer(&self, session: &mut Session, journey: &mut Journey) -> Result<Box<HttpPeer>> {
         let group = &self.live.upstream(self.upstream_of(journey)?).group;
         let picked = self.place(session, journey, group).await?;
-        let peer = peer::of(group.plan(), picked.addr, peer::Use::Requests);
+        journey.attempt = self.live.clock.mono();
+        let first = *journey.first_attempt.get_or_insert(journey.attempt);
+        let mut peer = peer::of(group.plan(), picked.addr, peer::Use::Requests);
+        if let Some(left) = peer::time_left(group.plan(), Some(first), journey.attempt) {
+            peer.options.read_timeout = Some(peer::shortened(group.plan().timeouts.read, left));
+        }
         journey.tried.push(picked.index);
         journey.instance = Some(picked.endpoint.name().to_owned());
         journey.picked = Some(picked);
-        journey.attempt = self.live.clock.mono();
         Ok(Box::new(peer))
     }
 
@@ -412,6 +423,7 @@ impl ProxyHttp for Gateway {
             let took = self.live.clock.mono().since(journey.attempt);
             let upstream = self.live.upstream(self.upstream_of(journey)?);
             upstream.metrics.answered(picked.index, answer.status.as_u16(), took);
+            upstream.group.answered(picked.index);
         }
         self.invalidate(session, journey, answer);
         replace_fields(answer, |fields| {

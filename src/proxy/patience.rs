@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep};
 
 /// Counts the time spent waiting for the other side, over a whole message in one direction: no more than a grace, and what a least rate takes for the
 /// bytes that were moved. A time-out per read alone lets a client that sends a byte now and then hold an instance for hours.
@@ -38,10 +38,11 @@ impl Patience {
         if self.rate == 0 {
             return Poll::Pending;
         }
-        let since = *self.since.get_or_insert_with(Instant::now);
         let allowed = self.grace.saturating_add(Duration::from_secs(self.moved / self.rate));
         let left = allowed.saturating_sub(self.waited);
-        self.alarm.get_or_insert_with(|| Box::pin(sleep_until(since + left))).as_mut().poll(cx)
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep(left)));
+        self.since.get_or_insert_with(|| alarm.deadline() - left);
+        alarm.as_mut().poll(cx)
     }
 }
 

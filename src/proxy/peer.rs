@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
 
-use crate::base::clock::WallTime;
+use crate::base::clock::{MonoTime, WallTime};
 use crate::plan::{Upstream, UpstreamTimeouts};
 
 /// Which connections may be shared: those of requests, or a health check's own.
@@ -33,6 +33,17 @@ fn set_timeouts(peer: &mut HttpPeer, timeouts: &UpstreamTimeouts) {
     peer.options.read_timeout = Some(timeouts.read);
     peer.options.write_timeout = Some(timeouts.write);
     peer.options.idle_timeout = Some(timeouts.idle);
+}
+
+/// What is left of the time for all attempts, the first of which began at `first`; `None` when none is set.
+pub fn time_left(upstream: &Upstream, first: Option<MonoTime>, now: MonoTime) -> Option<Duration> {
+    let total = upstream.timeouts.total?;
+    Some(total.saturating_sub(first.map_or(Duration::ZERO, |first| now.since(first))))
+}
+
+/// The time for one read when so much is left; never zero, which would mean no limit to some.
+pub fn shortened(read: Duration, left: Duration) -> Duration {
+    read.min(left).max(Duration::from_millis(1))
 }
 
 /// Whether a connection is as old as it may become, so that it is to be closed after the request in hand. Its limit is the plan's, give or take

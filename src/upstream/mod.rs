@@ -12,12 +12,15 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 
+use crate::balance::eject::{self, Standing, Strikes};
 use crate::balance::health::{Change, Tally};
 use crate::balance::pick::client_key;
+use crate::balance::retry::FailedAt;
 use crate::balance::{Candidate, Choice, Picker, Room};
 use crate::base::clock::{Clock, MonoTime};
 use crate::base::dice::Dice;
 use crate::base::name::UpstreamName;
+use crate::base::unit::show_duration;
 use crate::observe::metrics::UpstreamMetrics;
 use crate::plan;
 
@@ -69,6 +72,12 @@ pub struct Endpoint {
     /// Counts the uses of `addrs`.
     turn: AtomicUsize,
     prefer_v6: AtomicBool,
+    /// What requests hold against it. Choosing reads the two copies beside it and takes no lock.
+    strikes: Mutex<Strikes>,
+    /// Whether anything is held against it.
+    struck: AtomicBool,
+    /// When it is no longer out, in nanoseconds of the process's steady clock; 0 when nothing is held against it.
+    out_until: AtomicU64,
     report: Arc<dyn Report>,
 }
 
@@ -99,6 +108,8 @@ trait Report: Send + Sync {
     fn up(&self, index: usize, up: bool);
     /// A check of endpoint `index` ended.
     fn checked(&self, index: usize, ok: bool);
+    /// Endpoint `index` was taken out for what happened to requests.
+    fn ejected(&self, index: usize);
     /// So many requests wait for a place.
     fn waiting(&self, count: usize);
     /// A request waited this long, in vain or not.
@@ -118,6 +129,10 @@ impl Report for UpstreamMetrics {
 
     fn checked(&self, index: usize, ok: bool) {
         self.checked(index, ok);
+    }
+
+    fn ejected(&self, index: usize) {
+        self.ejected(index);
     }
 
     fn waiting(&self, count: usize) {
@@ -171,12 +186,39 @@ impl Group {
 
     fn candidates(&self) -> impl Iterator<Item = Candidate> {
         let limits = self.pool.as_ref().map(Pool::limits);
-        self.endpoints.iter().map(move |endpoint| endpoint.as_candidate(limits))
+        let now = self.clock.mono();
+        self.endpoints.iter().map(move |endpoint| endpoint.as_candidate(limits, now))
     }
 
     /// Whether any endpoint may ever serve this, once it has room.
     fn may_serve(&self, wanted: &Wanted) -> bool {
         self.candidates().enumerate().any(|(index, c)| c.weight > 0 && !wanted.tried.contains(&index))
+    }
+
+    /// Endpoint `index` answered an exchange, with whatever status.
+    pub fn answered(&self, index: usize) {
+        if let Some(endpoint) = self.endpoints.get(index)
+            && endpoint.struck.load(Ordering::Relaxed)
+        {
+            endpoint.change_strikes(Strikes::answered);
+        }
+    }
+
+    /// An exchange with endpoint `index` failed. Enough of them in a row take it out for a while.
+    pub fn failed(&self, index: usize, at: FailedAt) {
+        let (Some(rules), Some(endpoint)) = (&self.plan.eject, self.endpoints.get(index)) else { return };
+        if !eject::counts(at) {
+            return;
+        }
+        let now = self.clock.mono();
+        let is_out = |e: &&Arc<Endpoint>| e.index != index && e.standing(now) == Standing::Out;
+        let others_out = self.endpoints.iter().filter(is_out).count();
+        let total = self.endpoints.len();
+        if let Some(time) = endpoint.change_strikes(|strikes| strikes.failed(now, others_out, total, rules)) {
+            self.report.ejected(index);
+            let (upstream, endpoint, out_for) = (self.name(), endpoint.name(), show_duration(time));
+            tracing::warn!(%upstream, endpoint, out_for, last = ?at, "endpoint is taken out: exchanges with it fail");
+        }
     }
 
     /// The endpoints, in the plan's order.
@@ -237,6 +279,9 @@ impl Endpoint {
             resolved: AtomicBool::new(false),
             turn: AtomicUsize::new(0),
             prefer_v6: AtomicBool::new(false),
+            strikes: Mutex::default(),
+            struck: AtomicBool::new(false),
+            out_until: AtomicU64::new(0),
             report: Arc::clone(report),
         };
         let addr = discover::literal(&endpoint.name);
@@ -299,12 +344,34 @@ impl Endpoint {
         addrs.get(turn.checked_rem(addrs.len())?).copied()
     }
 
-    fn as_candidate(&self, limits: Option<&plan::Pool>) -> Candidate {
+    /// How it stands, by what happened to requests.
+    pub fn standing(&self, now: MonoTime) -> Standing {
+        match MonoTime::from_nanos(self.out_until.load(Ordering::Relaxed)) {
+            until if until == MonoTime::from_nanos(0) => Standing::Good,
+            until if now < until => Standing::Out,
+            _ => Standing::OnTrial,
+        }
+    }
+
+    fn change_strikes<T>(&self, change: impl FnOnce(&mut Strikes) -> T) -> T {
+        let mut strikes = self.strikes.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut strikes);
+        self.struck.store(!strikes.is_clean(), Ordering::Relaxed);
+        self.out_until.store(strikes.until().map_or(0, MonoTime::as_nanos), Ordering::Relaxed);
+        result
+    }
+
+    fn as_candidate(&self, limits: Option<&plan::Pool>, now: MonoTime) -> Candidate {
         // Weight 0 rather than "down": failing open must not choose what has no address.
         let weight = if self.resolved.load(Ordering::Acquire) { self.weight } else { 0 };
         let in_flight = self.in_flight();
         let room = limits.map_or(Room::Free, |pool| Room::of(in_flight, pool.size, pool.overflow));
-        Candidate { weight, in_flight, up: self.is_up(), room }
+        let trusted = match self.standing(now) {
+            Standing::Good => true,
+            Standing::OnTrial => in_flight == 0,
+            Standing::Out => false,
+        };
+        Candidate { weight, in_flight, up: trusted && self.is_up(), room }
     }
 
     fn record_check(&self, ok: bool, now: MonoTime) -> Change {

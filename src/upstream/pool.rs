@@ -228,6 +228,7 @@ mod tests {
         fn in_flight(&self, _: usize, _: i64) {}
         fn up(&self, _: usize, _: bool) {}
         fn checked(&self, _: usize, _: bool) {}
+        fn ejected(&self, _: usize) {}
         fn waiting(&self, _: usize) {}
         fn waited(&self, _: Duration) {}
         fn rejected(&self, why: &'static str) {
@@ -248,8 +249,15 @@ mod tests {
             servers: (1..=instances).map(server).collect(),
             balance: crate::balance::Method::RoundRobin,
             health: None,
-            timeouts: plan::UpstreamTimeouts { connect: second, read: second, write: second, idle: second },
+            timeouts: plan::UpstreamTimeouts {
+                connect: second,
+                read: second,
+                total: None,
+                write: second,
+                idle: second,
+            },
             tries: 3,
+            eject: None,
             pool: Some(pool),
             host: HostRule::Client,
         };

@@ -154,9 +154,14 @@ impl Configuration {
         self
     }
 
-    /// Uses this Redis.
+    /// Uses this Redis, and gives it time: a busy machine must not make its answers misses.
     pub fn redis(self, url: &str) -> Self {
-        self.also(&format!("[redis]\nurl = \"{url}\"\n"))
+        self.redis_within(url, "5s")
+    }
+
+    /// Uses this Redis with this budget for each operation.
+    pub fn redis_within(self, url: &str, timeout: &str) -> Self {
+        self.also(&format!("[redis]\nurl = \"{url}\"\ntimeout = \"{timeout}\"\n"))
     }
 
     /// Replaces the one route on every path.

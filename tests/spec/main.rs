@@ -31,6 +31,8 @@ mod balance;
 
 mod pool;
 
+mod eject;
+
 mod forward;
 
 mod observe;

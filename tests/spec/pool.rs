@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -281,13 +280,18 @@ async fn a_connection_is_recycled_by_its_age() {
 }
 
 /// An API instance whose database pool counts what is asked of it at once.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Counting {
+    database: Gate,
     now: Arc<AtomicUsize>,
     most: Arc<AtomicUsize>,
 }
 
 impl Counting {
+    fn new(database: &Gate) -> Self {
+        Self { database: database.clone(), now: Arc::default(), most: Arc::default() }
+    }
+
     async fn start(&self) -> SocketAddr {
         let socket = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = socket.local_addr().expect("the address of a bound socket");
@@ -314,8 +318,7 @@ impl Counting {
             head.clear();
             let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
             self.most.fetch_max(now, Ordering::SeqCst);
-            // What the database takes.
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            self.database.wait().await;
             self.now.fetch_sub(1, Ordering::SeqCst);
             if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.is_err() {
                 return;
@@ -328,7 +331,8 @@ impl Counting {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_clients_never_exhaust_an_instance() {
     for balance in ["round_robin", "least_conn", "ip_hash", "random"] {
-        let instances: [Counting; 3] = Default::default();
+        let database = Gate::new("the database");
+        let instances: [Counting; 3] = std::array::from_fn(|_| Counting::new(&database));
         let mut addresses = Vec::new();
         for instance in &instances {
             addresses.push(instance.start().await);
@@ -348,14 +352,14 @@ async fn two_hundred_clients_never_exhaust_an_instance() {
                 }
             });
         }
+        until_waiting(&edge, 200 - 3 * 25).await;
+        let now = || instances.each_ref().map(|i| i.now.load(Ordering::SeqCst));
+        poll_until("every instance to be full", || async { now() == [25, 25, 25] }).await;
+        database.release();
         while let Some(client) = clients.join_next().await {
             client.expect("every request is answered");
         }
-        let most: Vec<_> = instances.iter().map(|i| i.most.load(Ordering::SeqCst)).collect();
-        assert!(
-            most.iter().all(|most| *most <= 25) && most.iter().any(|most| *most > 20),
-            "{balance}: {most:?}"
-        );
+        assert_eq!(instances.each_ref().map(|i| i.most.load(Ordering::SeqCst)), [25, 25, 25], "{balance}");
         poll_until("all places to be given back", || async { edge.in_flight() == [0, 0, 0] }).await;
         edge.finish().await;
     }

@@ -122,7 +122,7 @@ async fn a_redis_that_hangs_lies_or_breaks_costs_a_moment_and_no_answer() {
         let shown = format!("{mode:?}").chars().filter(char::is_ascii_alphabetic).collect::<String>();
         let redis = FakeRedis::start().await;
         redis.set(mode);
-        let edge = Edge::serving(&origin).redis(&redis.url()).start().await;
+        let edge = Edge::serving(&origin).redis_within(&redis.url(), "50ms").start().await;
         for i in 0..20 {
             let target = format!("/{i}?{shown}");
             let before = tokio::time::Instant::now();

@@ -1,7 +1,10 @@
 //! Upstreams: instances that can be used, health checks that ask something.
 
+use std::time::Duration;
+
+use crate::balance::eject::Rules;
 use crate::base::name::UpstreamName;
-use crate::config::file::{File, HealthTable, PoolTable, Server, UpstreamTable, time};
+use crate::config::file::{EjectTable, File, HealthTable, PoolTable, Server, UpstreamTable, time};
 use crate::config::kind::{CheckType, List, OrOff};
 use crate::config::problem::{Problem, Spot};
 use crate::config::read::{Reader, Set};
@@ -33,6 +36,7 @@ fn upstream(name: &str, table: &UpstreamTable, reader: &mut Reader<'_>) -> Optio
         timeouts: UpstreamTimeouts {
             connect: time(&table.connect_timeout)?,
             read: time(&table.read_timeout)?,
+            total: total(table, reader)?,
             write: time(&table.write_timeout)?,
             idle: time(&table.idle_timeout)?,
         },
@@ -41,8 +45,40 @@ fn upstream(name: &str, table: &UpstreamTable, reader: &mut Reader<'_>) -> Optio
             OrOff::On(table) => Some(pool(table)?),
             OrOff::Off => None,
         },
+        eject: match table.eject.value()? {
+            OrOff::On(table) => Some(eject(table, reader)?),
+            OrOff::Off => None,
+        },
         host: table.host.value()?.clone(),
     })
+}
+
+/// `Some(None)`: none is set.
+fn total(table: &UpstreamTable, reader: &mut Reader<'_>) -> Option<Option<Duration>> {
+    let Some(total) = table.timeout.optional()?.map(|total| total.0) else { return Some(None) };
+    if total < time(&table.read_timeout)? {
+        reader.report(
+            Problem::of(&table.timeout.spot, "the time for all attempts is less than that for one read")
+                .also(&table.read_timeout.spot, "one read may take longer")
+                .help("write a longer `timeout`, or a shorter `read_timeout`"),
+        );
+        return None;
+    }
+    Some(Some(total))
+}
+
+fn eject(table: &EjectTable, reader: &mut Reader<'_>) -> Option<Rules> {
+    let (first, most) = (time(&table.time)?, time(&table.max_time)?);
+    if most < first {
+        reader.report(
+            Problem::of(&table.time.spot, "an instance would be out for longer than `max_time`")
+                .also(&table.max_time.spot, "the longest time")
+                .help("write a longer `max_time`, or a shorter `time`"),
+        );
+        return None;
+    }
+    let (after, share) = (table.after.value()?.as_u32(), table.share.value()?.as_u32());
+    Some(Rules { after, time: first, most, share })
 }
 
 fn pool(table: &PoolTable) -> Option<Pool> {

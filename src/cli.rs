@@ -17,12 +17,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use http::{Method, StatusCode};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::app::{self, Running, StartError};
+use crate::base::clock::Clock;
 use crate::config::{self, Overrides, Problems, Source, SystemEnv};
 use crate::demo;
+use crate::explain::{self, Question, Unclear};
 use crate::plan::{self, LogFormat, Plan};
 use crate::proxy::admin::PURGE;
 use crate::proxy::purge::Order;
@@ -59,6 +62,26 @@ enum Command {
         /// Ask whether it takes requests (`/readyz`) rather than whether it is alive (`/healthz`).
         #[arg(long)]
         ready: bool,
+    },
+    /// Tell from the configuration alone what would become of a request: its route and why not the others, its key, what would be stored and
+    /// for how long, and who would be asked.
+    Explain {
+        /// The method.
+        method: String,
+        /// The URL as a client would ask for it.
+        url: String,
+        /// A field of the request: "Accept: text/html". May be repeated.
+        #[arg(short = 'H', long = "header")]
+        headers: Vec<String>,
+        /// The content of the request.
+        #[arg(short, long, default_value = "")]
+        data: String,
+        /// The status of an answer to judge; without it and --answer, some typical answers are judged.
+        #[arg(long)]
+        status: Option<u16>,
+        /// A field of an answer to judge: "Cache-Control: max-age=60". May be repeated.
+        #[arg(long)]
+        answer: Vec<String>,
     },
     /// Show the main job on this machine: sample instances, gateway, load, live figures.
     Demo {
@@ -178,6 +201,11 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Check { json }) => check(&settings, json),
         Some(Command::Run) => run(&settings),
         Some(Command::Healthcheck { ready }) => healthcheck(&settings, ready),
+        Some(Command::Explain { method, url, headers, data, status, answer }) => {
+            let question = question(&method, url, &headers, data, status, &answer)
+                .map_err(|unclear| Failure { code: 2, text: format!("vanne: {unclear}") })?;
+            told(&plan(&settings)?, &question)
+        }
         Some(Command::Demo { seconds, redis, keep }) => {
             let redis = redis.or(settings.redis_url);
             show(demo::Options { seconds, redis, keep })
@@ -191,6 +219,34 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
 
 fn print(text: &str) -> Result<(), Failure> {
     std::io::stdout().write_all(text.as_bytes()).map_err(|e| Failure::at_run_time(format!("vanne: {e}")))
+}
+
+fn question(
+    method: &str,
+    url: String,
+    headers: &[String],
+    content: String,
+    status: Option<u16>,
+    answer: &[String],
+) -> Result<Question, Unclear> {
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| Unclear::Method(method.to_owned()))?;
+    let code = status.unwrap_or(200);
+    let read = StatusCode::from_u16(code).ok().filter(|status| (200..600).contains(&status.as_u16()));
+    let read = read.ok_or(Unclear::Status(code))?;
+    let judged = (status.is_some() || !answer.is_empty()).then(|| explain::fields(answer));
+    Ok(Question {
+        method,
+        url,
+        fields: explain::fields(headers)?,
+        content: content.into_bytes(),
+        answer: judged.transpose()?.map(|fields| (read, fields)),
+    })
+}
+
+fn told(plan: &Plan, question: &Question) -> Result<(), Failure> {
+    let text = explain::explain(plan, question, Clock::start().wall())
+        .map_err(|unclear| Failure { code: 2, text: format!("vanne: {unclear}") })?;
+    print(&text)
 }
 
 fn check(settings: &Settings, json: bool) -> Result<(), Failure> {

@@ -10,6 +10,7 @@
 //! | L1 | [`route`] [`guard`] [`cache`] [`balance`] [`forward`] | L0, not each other |
 //! | L2 | [`plan`] | L0, L1 |
 //! | L3 | [`config`]; and, not meeting it, [`store`] [`upstream`] [`observe`] | L0–L2 (`store` and `upstream` may count through `observe`) |
+//! | L3 | [`explain`] | L0–L2 |
 //! | L4 | [`fast_path`]; above it [`proxy`] | all below but [`config`]; `fast_path` not `proxy` |
 //! | L5 | [`app`], [`cli`], [`demo`] | everything |
 //!
@@ -45,6 +46,8 @@ pub mod observe;
 pub mod plan;
 
 pub mod config;
+
+pub mod explain;
 
 #[cfg(feature = "server")]
 pub mod app;

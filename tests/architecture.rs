@@ -85,6 +85,12 @@ const LAYERS: &[Layer] = &[
         others: &["pingora", "tokio"],
         because: "the proxy runs a plan; how it was written, and who started it, is not its business",
     },
+    Layer {
+        module: "explain",
+        crates_own: &["base", "route", "guard", "cache", "plan"],
+        others: &[],
+        because: "it tells what the rules say, without running anything",
+    },
     Layer { module: "app", crates_own: EVERYTHING, others: &["pingora", "tokio", "redis"], because: "" },
     Layer { module: "cli", crates_own: EVERYTHING, others: &["pingora", "tokio", "redis"], because: "" },
     Layer { module: "demo", crates_own: EVERYTHING, others: &["tokio", "redis"], because: "" },

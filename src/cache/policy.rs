@@ -88,6 +88,26 @@ pub enum Refuse {
     FewUses,
 }
 
+impl Refuse {
+    /// The word for metrics and `Cache-Status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::Status => "status",
+            Self::NoStore => "no-store",
+            Self::RequestNoStore => "request-no-store",
+            Self::Private => "private",
+            Self::Authorization => "authorization",
+            Self::SetCookie => "set-cookie",
+            Self::VaryAny => "vary-any",
+            Self::NoUse => "no-freshness",
+            Self::Undelimited => "undelimited",
+            Self::FewUses => "few-uses",
+            Self::Condition => "condition",
+        }
+    }
+}
+
 /// Where a lifetime comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LifetimeSource {

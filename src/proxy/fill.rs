@@ -229,7 +229,7 @@ impl Fill {
         let judged = if self.seldom { judged.and(Err(Refuse::FewUses)) } else { judged };
         self.cache.metrics.store(match &judged {
             Ok(_) => "allowed",
-            Err(why) => refusal_word(*why),
+            Err(why) => why.as_str(),
         });
         judged
     }
@@ -283,7 +283,7 @@ impl Fill {
             }
         }
         if kept.as_ref().is_some_and(|chunks| !self.content_is_to_store(chunks)) {
-            self.cache.metrics.store(refusal_word(Refuse::Condition));
+            self.cache.metrics.store(Refuse::Condition.as_str());
             kept = None;
         }
         if let Some(chunks) = kept {
@@ -373,24 +373,6 @@ fn compact(chunks: Vec<Bytes>, size: u64) -> Vec<Bytes> {
 async fn drain_and_release(mut answer: Answer) {
     while let Ok(Some(_)) = answer.chunk().await {}
     answer.release().await;
-}
-
-/// The word for metrics and `Cache-Status`.
-pub fn refusal_word(why: Refuse) -> &'static str {
-    match why {
-        Refuse::Method => "method",
-        Refuse::Status => "status",
-        Refuse::NoStore => "no-store",
-        Refuse::RequestNoStore => "request-no-store",
-        Refuse::Private => "private",
-        Refuse::Authorization => "authorization",
-        Refuse::SetCookie => "set-cookie",
-        Refuse::VaryAny => "vary-any",
-        Refuse::NoUse => "no-freshness",
-        Refuse::Undelimited => "undelimited",
-        Refuse::Condition => "condition",
-        Refuse::FewUses => "few-uses",
-    }
 }
 
 #[cfg(test)]

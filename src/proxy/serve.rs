@@ -8,7 +8,7 @@ use pingora::proxy::Session;
 
 use super::deliver::{self, Told};
 use super::exchange::Destination;
-use super::fill::{Fill, Stored, Word, refusal_word};
+use super::fill::{Fill, Stored, Word};
 use super::journey::Journey;
 use super::live::Cache;
 use super::onward::Onward;
@@ -309,7 +309,7 @@ impl Gateway {
             Word::Private(head, why, source) => {
                 self.note_fetch(journey, asked, fetched, source.instance.as_deref());
                 let outcome = fetched.outcome(source.status, false, None);
-                let detail = fetched.trouble.unwrap_or(refusal_word(why));
+                let detail = fetched.trouble.unwrap_or(why.as_str());
                 self.deliver_private(session, journey, &head, reader, &outcome, detail).await?;
             }
             Word::Stored(entry, how) => {

@@ -81,6 +81,17 @@ pub enum RouteError {
     },
 }
 
+/// The first part of a rule that a request does not match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mismatch {
+    /// It is for other hosts.
+    Host,
+    /// It is for other paths.
+    Path,
+    /// It is for other methods.
+    Method,
+}
+
 impl Match {
     /// Reads the `match` of a route: hosts, path and methods as written.
     ///
@@ -110,6 +121,21 @@ impl Match {
         match path {
             Some(path) if errors.is_empty() => Ok(Self { hosts, path, methods: named }),
             _ => Err(errors),
+        }
+    }
+
+    /// What keeps it from matching a request; `None` when it matches. `host` and `path` are as [`Table::find`] takes them.
+    pub fn mismatch(&self, host: &str, path: &str, method: &Method) -> Option<Mismatch> {
+        let same = |named: &Host| match named {
+            Host::Exact(name) => name == host,
+            Host::Below(below) => suffixes(host).any(|suffix| suffix == below),
+        };
+        if !self.hosts.is_empty() && !self.hosts.iter().any(same) {
+            Some(Mismatch::Host)
+        } else if !self.path.matches(path) {
+            Some(Mismatch::Path)
+        } else {
+            (!self.takes(method)).then_some(Mismatch::Method)
         }
     }
 

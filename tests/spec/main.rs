@@ -40,3 +40,7 @@ mod forward;
 mod observe;
 
 mod process;
+
+mod simulation;
+
+mod explain;

@@ -31,6 +31,8 @@ pub struct Answer {
     pub received: WallTime,
     /// The instance that answered.
     pub instance: String,
+    /// Attempts made.
+    pub tries: u32,
     live: Arc<Live>,
     session: HttpSession,
     peer: HttpPeer,
@@ -46,6 +48,8 @@ pub struct Failed {
     pub failure: Failure,
     /// The instance tried last.
     pub instance: Option<String>,
+    /// Attempts made.
+    pub tries: u32,
 }
 
 /// Where a request goes.
@@ -71,7 +75,7 @@ pub async fn ask(
 ) -> Result<Answer, Failed> {
     let upstream = live.upstream(to.upstream);
     let mut tried: SmallVec<[usize; 4]> = SmallVec::new();
-    let mut last = Failed { failure: Failure::NoInstance, instance: None };
+    let mut last = Failed { failure: Failure::NoInstance, instance: None, tries: 0 };
     let mut deserted = std::pin::pin!(deserted);
     let mut first = None;
     loop {
@@ -87,6 +91,7 @@ pub async fn ask(
             Err(why) => return Err(Failed { failure: place::failure(why), ..last }),
         };
         tried.push(picked.index);
+        last.tries += 1;
         let index = picked.index;
         last.instance = Some(picked.endpoint.name().to_owned());
         let now = live.clock.mono();
@@ -95,7 +100,7 @@ pub async fn ask(
         let patience = peer::time_left(upstream.group.plan(), Some(first), now)
             .map_or(read, |left| peer::shortened(read, left));
         let (at, failure) = match attempt(live, to, onward, picked, patience, &mut interim).await {
-            Ok(answer) => return Ok(answer),
+            Ok(answer) => return Ok(Answer { tries: last.tries, ..answer }),
             Err(reason) => reason,
         };
         last.failure = failure;
@@ -105,7 +110,7 @@ pub async fn ask(
             method: &onward.method,
             body_replayable: true,
             at,
-            made: u32::try_from(tried.len()).unwrap_or(u32::MAX),
+            made: last.tries,
             allowed: upstream.group.plan().tries,
             time_left: peer::time_left(upstream.group.plan(), Some(first), live.clock.mono())
                 .is_some_and(|left| !left.is_zero()),
@@ -154,6 +159,7 @@ async fn attempt(
         sent,
         received,
         instance: picked.endpoint.name().to_owned(),
+        tries: 1,
         live: live.clone(),
         session,
         peer,

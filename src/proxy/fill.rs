@@ -63,6 +63,8 @@ pub enum Stored {
 pub struct Source {
     /// The instance, if one was asked.
     pub instance: Option<Arc<str>>,
+    /// Attempts made.
+    pub tries: u32,
     /// The origin's own status.
     pub status: Option<u16>,
 }
@@ -142,7 +144,11 @@ impl Fill {
     }
 
     fn failed(self, failed: Failed, writer: Writer<Word>) {
-        let source = Source { instance: failed.instance.as_deref().map(Into::into), status: None };
+        let source = Source {
+            instance: failed.instance.as_deref().map(Into::into),
+            tries: failed.tries,
+            status: None,
+        };
         match self.stand_in() {
             Some(entry) if failed.failure.is_upstream() => {
                 writer.say(Word::Stored(entry, Stored::InsteadOfError(failed.failure, source)));
@@ -333,7 +339,11 @@ enum Freshness {
 }
 
 fn source(answer: &Answer) -> Source {
-    Source { instance: Some(answer.instance.as_str().into()), status: Some(answer.head.status.as_u16()) }
+    Source {
+        instance: Some(answer.instance.as_str().into()),
+        tries: answer.tries,
+        status: Some(answer.head.status.as_u16()),
+    }
 }
 
 fn head(answer: &Answer) -> Head {

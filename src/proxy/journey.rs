@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::fill::Source;
 use super::reply::Failure;
 use crate::base::clock::{MonoTime, WallTime};
 use crate::guard::client::Client;
@@ -38,8 +39,10 @@ pub struct Journey {
     pub cache: CacheResult,
     /// The same, as told to the client.
     pub cache_status: Option<String>,
-    /// Instances tried.
+    /// Instances tried, where the request passed through.
     pub tried: SmallVec<[usize; 4]>,
+    /// Attempts made by the fetch that it followed.
+    pub fetch_tries: u32,
     /// The instance in use; counts one request in flight there while it is held.
     pub picked: Option<Picked>,
     /// The instance that was used last, for the log.
@@ -114,6 +117,12 @@ impl Drop for InFlight {
 }
 
 impl Journey {
+    /// Who answered the fetch that it followed.
+    pub fn note_source(&mut self, source: &Source) {
+        self.instance = source.instance.as_deref().map(str::to_owned);
+        self.fetch_tries = source.tries;
+    }
+
     /// A request that begins now.
     pub fn begin(arrived: MonoTime, at: WallTime, metrics: &Arc<Metrics>) -> Self {
         let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -131,6 +140,7 @@ impl Journey {
             cache: CacheResult::None,
             cache_status: None,
             tried: SmallVec::new(),
+            fetch_tries: 0,
             picked: None,
             instance: None,
             retire: false,

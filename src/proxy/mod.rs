@@ -321,7 +321,7 @@ impl Gateway {
             route: journey.route.map(|id| self.live.route(id).name.as_str()),
             upstream: upstream.as_ref().filter(|_| journey.instance.is_some()).map(|name| name.as_str()),
             instance: journey.instance.as_deref(),
-            tries: u32::try_from(journey.tried.len()).unwrap_or(u32::MAX),
+            tries: u32::try_from(journey.tried.len()).unwrap_or(u32::MAX).saturating_add(journey.fetch_tries),
             cache: journey.cache_status.as_deref(),
             error: journey.failure.map(Failure::as_str),
             user_agent: field(header::USER_AGENT),

@@ -8,7 +8,7 @@ use pingora::proxy::Session;
 
 use super::deliver::{self, Told};
 use super::exchange::Destination;
-use super::fill::{Fill, Stored, Word};
+use super::fill::{Fill, Source, Stored, Word};
 use super::journey::Journey;
 use super::live::Cache;
 use super::onward::Onward;
@@ -301,13 +301,13 @@ impl Gateway {
                 if variant != record.variant {
                     return Ok(Followed::Again(Some(asked.key.variant(&variant))));
                 }
-                self.note_fetch(journey, asked, fetched, source.instance.as_deref());
+                self.note_fetch(journey, asked, fetched, &source);
                 let outcome = fetched.outcome(source.status, true, Some(self.ttl(&record)));
                 self.deliver_coming(session, journey, &record, reader, &outcome, fetched.trouble).await?;
             }
             Word::Private(..) if !fetched.leads => return Ok(Followed::Again(None)),
             Word::Private(head, why, source) => {
-                self.note_fetch(journey, asked, fetched, source.instance.as_deref());
+                self.note_fetch(journey, asked, fetched, &source);
                 let outcome = fetched.outcome(source.status, false, None);
                 let detail = fetched.trouble.unwrap_or(why.as_str());
                 self.deliver_private(session, journey, &head, reader, &outcome, detail).await?;
@@ -317,6 +317,7 @@ impl Gateway {
             }
             Word::Failed(failed) => {
                 journey.instance = failed.instance;
+                journey.fetch_tries = failed.tries;
                 journey.cache = CacheResult::Miss;
                 self.fail(session, journey, failed.failure).await?;
             }
@@ -347,14 +348,14 @@ impl Gateway {
                 (source, Some(failure.as_str()))
             }
         };
-        journey.instance = source.instance.as_deref().map(str::to_owned);
+        journey.note_source(&source);
         let outcome = fetched.outcome(source.status, false, Some(self.ttl(&entry.record)));
         self.deliver_entry(session, journey, entry, &outcome, detail).await?;
         Ok(Followed::Served)
     }
 
-    fn note_fetch(&self, journey: &mut Journey, asked: &Asked, fetched: &Fetched, instance: Option<&str>) {
-        journey.instance = instance.map(str::to_owned);
+    fn note_fetch(&self, journey: &mut Journey, asked: &Asked, fetched: &Fetched, source: &Source) {
+        journey.note_source(source);
         journey.cache = if fetched.leads {
             CacheResult::Miss
         } else {

@@ -86,6 +86,7 @@ async fn the_access_log_has_a_json_line_for_every_request() {
     assert_eq!(lines[1]["status"], 200);
     assert_eq!(lines[1]["instance"], instance);
     assert_eq!(lines[1]["bytes_out"], 2);
+    assert_eq!((&lines[1]["tries"], &lines[2]["tries"]), (&1.into(), &0.into()));
     assert!(lines[1]["cache"].as_str().is_some_and(|c| c.contains("fwd=uri-miss")));
     assert!(lines[2]["cache"].as_str().is_some_and(|c| c.contains("vanne-mem; hit")));
     assert_eq!(lines[2].get("instance"), None, "nobody was asked");

@@ -33,7 +33,7 @@ pub enum Bypass {
     Method,
     /// It asks for a protocol upgrade.
     Upgrade,
-    /// A GET or HEAD with content, whose meaning is undefined (RFC 9110 §9.3.1).
+    /// Its content is in no key: that of a GET or HEAD, whose meaning is undefined (RFC 9110 §9.3.1), or a question too large for one.
     Body,
     /// It states a precondition on the origin's state (`If-Match`, `If-Unmodified-Since`) that only the origin can judge.
     Precondition,

@@ -66,7 +66,7 @@ use crate::cache::purge::{self as purge_rules, Force, Label};
 use crate::cache::{KeyRules, invalidate};
 use crate::forward;
 use crate::observe::access::Line;
-use crate::plan::{Action, UpstreamId};
+use crate::plan::{Action, RouteId, UpstreamId};
 
 /// The gateway as pingora calls it.
 pub struct Gateway {
@@ -113,7 +113,7 @@ impl Gateway {
     }
 
     /// Finds the route and sets what depends on it.
-    fn route(&self, session: &Session, journey: &mut Journey) -> std::result::Result<Action, Failure> {
+    fn route(&self, session: &Session, journey: &mut Journey) -> std::result::Result<RouteId, Failure> {
         let admitted = journey.admitted.as_ref().ok_or(Failure::Internal)?;
         let plan = &self.live.plan;
         let head = session.req_header();
@@ -123,25 +123,25 @@ impl Gateway {
         journey.max_body = plan.routes[id].max_body_size.unwrap_or(listener).0;
         match fill::content_length(&head.headers) {
             Some(length) if journey.max_body > 0 && length > journey.max_body => Err(Failure::BodyTooLarge),
-            _ => Ok(plan.routes[id].action.clone()),
+            _ => Ok(id),
         }
     }
 
-    async fn act(&self, session: &mut Session, journey: &mut Journey, action: Action) -> Result<Outcome> {
-        match action {
+    async fn act(&self, session: &mut Session, journey: &mut Journey, route: RouteId) -> Result<Outcome> {
+        match &self.live.route(route).action {
             Action::Respond { status, body } => {
-                respond(session, journey, status, &body, &self.live.plan.server.name).await?;
+                respond(session, journey, *status, body, &self.live.plan.server.name).await?;
                 Ok(Outcome::Answered)
             }
             // No key holds the content of a GET, but an instance may answer by it (RFC 9110 §9.3.1).
             Action::Forward { cache: Some(_), .. } if has_content(session.req_header()) => Ok(Outcome::Pass),
             Action::Forward { upstream, cache: Some(cache) } => {
-                let to = Destination { route: journey.route.unwrap_or_default(), upstream };
-                match self.live.route(to.route).content_key.clone() {
+                let to = Destination { route, upstream: *upstream };
+                match &self.live.route(route).content_key {
                     Some(rule) if is_question(&session.req_header().method) => {
-                        self.serve_question(session, journey, cache, to, &rule).await
+                        self.serve_question(session, journey, *cache, to, rule).await
                     }
-                    _ => self.serve_cached(session, journey, cache, to).await,
+                    _ => self.serve_cached(session, journey, *cache, to).await,
                 }
             }
             Action::Forward { cache: None, .. } => Ok(Outcome::Pass),
@@ -357,14 +357,14 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, journey: &mut Journey) -> Result<bool> {
-        let action = match self.route(session, journey) {
-            Ok(action) => action,
+        let route = match self.route(session, journey) {
+            Ok(route) => route,
             Err(failure) => {
                 self.fail(session, journey, failure).await?;
                 return Ok(true);
             }
         };
-        Ok(self.act(session, journey, action).await? == Outcome::Answered)
+        Ok(self.act(session, journey, route).await? == Outcome::Answered)
     }
 
     async fn upstream_peer(&self, session: &mut Session, journey: &mut Journey) -> Result<Box<HttpPeer>> {

@@ -15,8 +15,6 @@ use super::serve::keyed_by_token;
 use super::{Gateway, Outcome};
 use crate::cache::content::ContentKey;
 use crate::cache::policy::{self, Bypass};
-use crate::cache::status::{self, Forward, Outcome as CacheOutcome};
-use crate::observe::metrics::CacheResult;
 use crate::plan::CacheId;
 
 /// What is told about a question that is too large for a key.
@@ -36,11 +34,11 @@ impl Gateway {
         rule: &ContentKey,
     ) -> Result<Outcome> {
         if policy::passes_by(&session.req_header().headers, &self.live.cache(cache).rules.bypass) {
-            self.pass_by(journey, Bypass::Operator);
+            self.pass_by(journey, Bypass::Operator, None);
             return Ok(Outcome::Pass);
         }
         if content_length(&session.req_header().headers).is_some_and(|length| length > rule.most) {
-            self.pass_by_too_large(journey);
+            self.pass_by(journey, Bypass::Body, Some(TOO_LARGE));
             return Ok(Outcome::Pass);
         }
         let content = match self.read_content(session, journey).await {
@@ -77,18 +75,6 @@ impl Gateway {
             false => self.fetch_alone(session, journey, &asked).await?,
         }
         Ok(Outcome::Answered)
-    }
-
-    fn pass_by_too_large(&self, journey: &mut Journey) {
-        journey.cache = CacheResult::Bypass;
-        let outcome = CacheOutcome::Forwarded {
-            why: Forward::Bypass,
-            status: None,
-            stored: false,
-            collapsed: false,
-            ttl: None,
-        };
-        journey.cache_status = Some(status::member(&self.live.plan.server.name, &outcome, Some(TOO_LARGE)));
     }
 
     /// Reads a question whole, within the route's limit.

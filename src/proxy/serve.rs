@@ -77,7 +77,7 @@ impl Gateway {
         let cache = self.live.cache(cache).clone();
         let head = session.req_header();
         if let RequestUse::Bypass(why) = policy::request_use(&head.method, &head.headers, &cache.rules) {
-            self.pass_by(journey, why);
+            self.pass_by(journey, why, None);
             return Ok(Outcome::Pass);
         }
         let mut asked = self.asked(session, journey, cache, to);
@@ -86,7 +86,8 @@ impl Gateway {
         Ok(Outcome::Answered)
     }
 
-    pub(super) fn pass_by(&self, journey: &mut Journey, why: Bypass) {
+    /// Notes that a request passes the cache by, and why.
+    pub(super) fn pass_by(&self, journey: &mut Journey, why: Bypass, detail: Option<&str>) {
         journey.cache = CacheResult::Bypass;
         let forward = if why == Bypass::Method { Forward::Method } else { Forward::Bypass };
         let outcome = CacheOutcome::Forwarded {
@@ -96,7 +97,7 @@ impl Gateway {
             collapsed: false,
             ttl: None,
         };
-        journey.cache_status = Some(status::member(&self.live.plan.server.name, &outcome, None));
+        journey.cache_status = Some(status::member(&self.live.plan.server.name, &outcome, detail));
     }
 
     pub(super) fn asked(

@@ -254,41 +254,13 @@ fn cost(job: &Job) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use bytes::Bytes;
-    use http::{HeaderMap, StatusCode};
-
     use super::*;
-    use crate::base::clock::WallTime;
-    use crate::cache::policy::LifetimeSource;
-    use crate::cache::record::{Record, ReuseRule};
-    use crate::cache::vary;
-    use crate::store::Body;
+    use crate::store::memory::tests::entry;
 
     struct Nobody;
 
     impl Settle for Nobody {
         fn settle(&self, _: &Variant, _: Arc<Variants>, _: bool) {}
-    }
-
-    fn entry(length: usize) -> Arc<Entry> {
-        let record = Record {
-            key: Arc::from(&b"key"[..]),
-            status: StatusCode::OK,
-            fields: HeaderMap::new(),
-            received: WallTime::default(),
-            initial_age: Duration::ZERO,
-            lifetime: Duration::MAX,
-            source: LifetimeSource::MaxAge,
-            reuse: ReuseRule::default(),
-            stale_while_revalidate: Duration::ZERO,
-            stale_if_error: Duration::ZERO,
-            keep: Duration::ZERO,
-            vary: Vec::new(),
-            variant: vary::Variant::default(),
-        };
-        Arc::new(Entry { record, body: Body::from_chunks(vec![Bytes::from(vec![0; length])]) })
     }
 
     fn behind() -> Behind {

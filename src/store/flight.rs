@@ -11,10 +11,12 @@
 //! Generic in its words, since what they say is HTTP's business and not this module's.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
+
+use super::lock;
 
 /// How many bytes of an answer that is not stored may wait for its slowest reader.
 const WINDOW: usize = 256 * 1024;
@@ -326,11 +328,6 @@ impl<W> Drop for Reader<W> {
         drop(state);
         self.flight.room.notify_one();
     }
-}
-
-/// A panic while a flight's lock is held cannot leave it half changed, so a poisoned lock is as good as another.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

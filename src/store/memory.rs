@@ -179,7 +179,7 @@ impl Lifecycle<Hash, Held> for Left {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
@@ -192,7 +192,8 @@ mod tests {
     use crate::cache::vary::Variant;
     use crate::store::Body;
 
-    fn entry(length: usize) -> Arc<Entry> {
+    /// An answer with so many bytes of content.
+    pub fn entry(length: usize) -> Arc<Entry> {
         let record = Record {
             key: Arc::from(&b"key"[..]),
             status: StatusCode::OK,

@@ -6,7 +6,7 @@
 //!
 //! Not here: HTTP rules. Whether an answer may be stored or reused is `cache`'s to say.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,7 +35,7 @@ use self::behind::{Ahead, Job, Settle};
 use self::memory::{Hash, Held, Memory};
 pub use self::purges::Reach;
 use self::purges::{Purges, Seal, Standing};
-use self::redis::{Listener, RedisTier, Trouble, lock};
+use self::redis::{Listener, RedisTier, Trouble};
 
 /// A stored answer with its body, shared by everyone who serves it.
 #[derive(Debug, Clone, PartialEq)]
@@ -687,6 +687,11 @@ fn absent(slot: Hash, tier: Tier) -> Found {
 fn unanswered(primary: Hash, chosen: Option<&Chosen>, trouble: Trouble) -> Found {
     let found = chosen.map_or_else(|| absent(primary, Tier::Redis), |chosen| chosen.absent(Tier::Redis));
     Found { trouble: Some(trouble.as_str()), ..found }
+}
+
+/// A panic while one of the locks here is held leaves nothing half-done that would matter to a cache, so a poisoned lock is as good as another.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@
 //! outstanding. Another makes the queued writes (`store::behind`). Requests only ever read, within their budget.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
@@ -27,6 +27,7 @@ use tokio::time::timeout;
 
 use super::behind::{Ahead, Batch, Behind, Job, Limits, Ticket, Variant};
 use super::breaker::Breaker;
+use super::lock;
 use super::memory::Hash;
 use super::purges::{Purges, Seal};
 use super::{Entry, Reach};
@@ -848,9 +849,4 @@ fn hex(hash: &Hash) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
-}
-
-/// A panic elsewhere while the lock was held leaves nothing half-done here that would matter to a cache.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

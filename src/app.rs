@@ -13,6 +13,7 @@ use pingora::apps::http_app::HttpServer;
 use pingora::connectors::http::Connector;
 use pingora::listeners::ListenerConfig;
 use pingora::protocols::l4::stream::L4BufferSettings;
+use pingora::protocols::tls::CaType;
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{Fds, ListenFds};
@@ -22,6 +23,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::base::clock::Clock;
+use crate::base::name::UpstreamName;
 use crate::observe::access::Log;
 use crate::observe::admin::Admin;
 use crate::observe::metrics::Metrics;
@@ -30,7 +32,7 @@ use crate::proxy::Gateway;
 use crate::proxy::admin::AdminApp;
 use crate::proxy::connection::{Connections, Open};
 use crate::proxy::live::{Cache, Live, Upstream};
-use crate::proxy::probe::Prober;
+use crate::proxy::probe::{self as probing, Prober};
 use crate::store::Store;
 use crate::store::flight::Flights;
 use crate::store::redis::RedisTier;
@@ -56,6 +58,14 @@ pub enum StartError {
     /// The access log could not be opened.
     #[error("cannot open the access log for appending: {0}")]
     AccessLog(std::io::Error),
+    /// The certificates that vouch for the instances of an upstream could not be read.
+    #[error("upstreams.{upstream}.health.tls.ca: {source}")]
+    CheckCertificates {
+        /// The upstream.
+        upstream: UpstreamName,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The Redis URL does not read.
     #[error("redis.url: {0}")]
     Redis(String),
@@ -101,10 +111,11 @@ pub struct Drained {
 /// Starts a gateway; it serves when this returns. Must be called within a tokio runtime.
 ///
 /// # Errors
-/// When an address or the access log cannot be opened, or the Redis URL does not read; nothing is left running.
+/// When an address, the access log or a file of certificates cannot be opened, or the Redis URL does not read; nothing is left running.
 pub fn start(plan: Plan) -> Result<Running, StartError> {
     let sockets: Vec<TcpListener> = plan.listeners.iter().map(|l| bind(l.addr)).collect::<Result<_, _>>()?;
     let admin_socket = plan.admin.addr.map(bind).transpose()?;
+    let trusted: Vec<_> = plan.upstreams.iter().map(trusted).collect::<Result<_, _>>()?;
     let live = Arc::new(live(plan)?);
 
     let (shutdown, stop) = watch::channel(false);
@@ -120,8 +131,8 @@ pub fn start(plan: Plan) -> Result<Running, StartError> {
         addresses.push(address);
         tasks.push(task);
     }
-    for (id, upstream) in live.upstreams.iter().enumerate() {
-        let prober = Arc::new(Prober::new(live.clone(), id));
+    for ((id, upstream), trusted) in live.upstreams.iter().enumerate().zip(trusted) {
+        let prober = Arc::new(Prober::new(live.clone(), id, trusted));
         tasks.push(tokio::spawn(probe::run(upstream.group.clone(), prober, stop.clone())));
     }
     live.ready.store(true, Ordering::Release);
@@ -161,6 +172,11 @@ fn live(plan: Plan) -> Result<Live, StartError> {
         ready: Arc::new(AtomicBool::new(false)),
         short_way: AtomicBool::new(true),
     })
+}
+
+fn trusted(upstream: &plan::Upstream) -> Result<Option<Arc<CaType>>, StartError> {
+    probing::trusted(upstream)
+        .map_err(|source| StartError::CheckCertificates { upstream: upstream.name.clone(), source })
 }
 
 fn upstream(plan: &plan::Upstream, clock: &Arc<Clock>, metrics: &Metrics) -> Upstream {

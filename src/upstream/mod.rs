@@ -12,6 +12,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 
+use crate::balance::check::Unwell;
 use crate::balance::eject::{self, Standing, Strikes};
 use crate::balance::health::{Change, Tally};
 use crate::balance::pick::client_key;
@@ -22,7 +23,7 @@ use crate::base::dice::Dice;
 use crate::base::name::UpstreamName;
 use crate::base::unit::show_duration;
 use crate::observe::metrics::UpstreamMetrics;
-use crate::plan;
+use crate::plan::{self, HealthStart};
 
 pub mod discover;
 mod pool;
@@ -152,7 +153,7 @@ impl Report for UpstreamMetrics {
 }
 
 impl Group {
-    /// The upstream as planned; every endpoint begins up. Cheap: no DNS, no connections. An endpoint given by a name is not used until
+    /// The upstream as planned; every endpoint begins as its health checks are told to, without any up. Cheap: no DNS, no connections. An endpoint given by a name is not used until
     /// [`probe::run`] has resolved it.
     pub fn new(plan: &plan::Upstream, clock: Arc<Clock>, metrics: UpstreamMetrics) -> Arc<Self> {
         Self::reporting_to(plan, clock, Arc::new(metrics))
@@ -250,9 +251,9 @@ impl Group {
     }
 
     /// Takes the result of one health check of endpoint `index`. Changes nothing in a group without health checks.
-    pub fn record_check(self: &Arc<Self>, index: usize, ok: bool) -> Change {
+    pub fn record_check(self: &Arc<Self>, index: usize, result: &Result<(), Unwell>) -> Change {
         let Some(endpoint) = self.endpoints.get(index) else { return Change::None };
-        let change = endpoint.record_check(ok, self.clock.mono());
+        let change = endpoint.record_check(result, self.clock.mono());
         if change != Change::None {
             self.serve_waiting();
         }
@@ -287,9 +288,9 @@ impl Endpoint {
             backup: server.backup,
             returned: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
-            up: AtomicBool::new(true),
+            up: AtomicBool::new(health.is_none_or(|health| health.start == HealthStart::Up)),
             since: AtomicU64::new(now.as_nanos()),
-            tally: health.map(|health| Mutex::new(Tally::new(health.fall, health.rise))),
+            tally: health.map(|health| Mutex::new(first_tally(health))),
             addrs: ArcSwap::default(),
             resolved: AtomicBool::new(false),
             turn: AtomicUsize::new(0),
@@ -399,11 +400,14 @@ impl Endpoint {
         Candidate { weight, in_flight, up: trusted && self.is_up(), room, backup: self.backup }
     }
 
-    fn record_check(&self, ok: bool, now: MonoTime) -> Change {
+    fn record_check(&self, result: &Result<(), Unwell>, now: MonoTime) -> Change {
         let Some(tally) = &self.tally else { return Change::None };
-        self.report.checked(self.index, ok);
+        self.report.checked(self.index, result.is_ok());
         let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
-        let change = tally.record(ok);
+        let change = match result {
+            Err(Unwell::Withdrawn(_)) => tally.withdraw(),
+            result => tally.record(result.is_ok()),
+        };
         if change != Change::None {
             self.up.store(tally.is_up(), Ordering::Relaxed);
             self.since.store(now.as_nanos(), Ordering::Relaxed);
@@ -450,6 +454,13 @@ impl fmt::Debug for Endpoint {
             .field("up", &self.is_up())
             .field("addr", &self.addr())
             .finish_non_exhaustive()
+    }
+}
+
+fn first_tally(health: &plan::Health) -> Tally {
+    match health.start {
+        HealthStart::Up => Tally::new(health.fall, health.rise),
+        HealthStart::Down => Tally::unproven(health.fall, health.rise),
     }
 }
 

@@ -31,6 +31,8 @@ mod purge;
 
 mod balance;
 
+mod health;
+
 mod pool;
 
 mod eject;

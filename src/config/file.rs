@@ -96,12 +96,12 @@ table! {
 }
 
 table! {
-    /// The operator's own listener: /metrics, /healthz, /readyz, /api/v1/purge. Keep it away from the public.
+    /// The operator's own listener: /metrics, /healthz, /readyz, /api/v1. Keep it away from the public.
     AdminTable {
         /// Where to listen, or "off".
         addr: AdminAddress = "127.0.0.1:9180", or "off";
-        /// What a request that changes something must show, as `Authorization: Bearer …`: at least 16 characters. Empty: purging over the
-        /// network is off.
+        /// What a request that changes something must show, as `Authorization: Bearer …`: at least 16 characters. Empty: nothing can
+        /// be changed over the network.
         token: Token = "", or "${VANNE_ADMIN_TOKEN:-change-me-please-0123}";
     }
 }

@@ -28,9 +28,11 @@ use crate::plan::{self, HealthStart};
 pub mod discover;
 mod pool;
 pub mod probe;
+pub mod state;
 
 pub use pool::NoPlace;
 use pool::Pool;
+use state::Notes;
 
 thread_local! {
     /// One source of chance per worker, so that workers do not queue up for a shared one.
@@ -40,7 +42,8 @@ thread_local! {
 /// A running upstream.
 pub struct Group {
     plan: plan::Upstream,
-    picker: Picker,
+    /// Made anew when weights change.
+    picker: ArcSwap<Picker>,
     endpoints: Box<[Arc<Endpoint>]>,
     pool: Option<Pool>,
     clock: Arc<Clock>,
@@ -60,8 +63,10 @@ pub struct Wanted {
 pub struct Endpoint {
     index: usize,
     name: String,
-    weight: u32,
+    weight: AtomicU32,
     backup: bool,
+    /// An operator said that it takes no new requests.
+    drained: AtomicBool,
     /// When checks brought it back, in nanoseconds of the process's steady clock; 0: never.
     returned: AtomicU64,
     in_flight: AtomicU32,
@@ -82,6 +87,10 @@ pub struct Endpoint {
     struck: AtomicBool,
     /// When it is no longer out, in nanoseconds of the process's steady clock; 0 when nothing is held against it.
     out_until: AtomicU64,
+    /// When its condition last changed by an event, in nanoseconds of the process's steady clock.
+    changed: AtomicU64,
+    /// What is known against it, for the operator.
+    notes: Mutex<Notes>,
     report: Arc<dyn Report>,
 }
 
@@ -114,6 +123,8 @@ trait Report: Send + Sync {
     fn checked(&self, index: usize, ok: bool);
     /// Endpoint `index` was taken out for what happened to requests.
     fn ejected(&self, index: usize);
+    /// Endpoint `index` has been in this state (a word of [`state::Condition`]) for this long.
+    fn state(&self, index: usize, state: &'static str, lasted: Duration);
     /// So many requests wait for a place.
     fn waiting(&self, count: usize);
     /// A request waited this long, in vain or not.
@@ -137,6 +148,10 @@ impl Report for UpstreamMetrics {
 
     fn ejected(&self, index: usize) {
         self.ejected(index);
+    }
+
+    fn state(&self, index: usize, state: &'static str, lasted: Duration) {
+        self.state(index, state, lasted);
     }
 
     fn waiting(&self, count: usize) {
@@ -167,7 +182,7 @@ impl Group {
             })
             .collect();
         let identities: Vec<_> = plan.servers.iter().map(|s| (s.addr.clone(), s.weight)).collect();
-        let picker = Picker::new(plan.balance, &identities);
+        let picker = ArcSwap::from_pointee(Picker::new(plan.balance, &identities));
         let pool = plan.pool.clone().map(Pool::new);
         Arc::new(Self { plan: plan.clone(), picker, endpoints, pool, clock, report })
     }
@@ -181,7 +196,7 @@ impl Group {
         let candidates: SmallVec<[Candidate; 16]> = self.candidates().collect();
         let (tried, client) = (wanted.tried.as_slice(), client_key(wanted.client));
         let index = DICE.with_borrow_mut(|dice| {
-            self.picker.pick(&mut Choice { candidates: &candidates, tried, client, dice })
+            self.picker.load().pick(&mut Choice { candidates: &candidates, tried, client, dice })
         })?;
         let endpoint = self.endpoints.get(index)?;
         let addr = endpoint.next_addr()?;
@@ -191,7 +206,7 @@ impl Group {
     fn candidates(&self) -> impl Iterator<Item = Candidate> {
         let limits = self.pool.as_ref().map(Pool::limits);
         let now = self.clock.mono();
-        let slow_start = self.plan.health.as_ref().map_or(Duration::ZERO, |health| health.slow_start);
+        let slow_start = self.slow_start();
         // Weights are whole numbers: while one of them is a part of what was planned, all are counted in hundredths.
         let in_parts =
             !slow_start.is_zero() && self.endpoints.iter().any(|e| e.warmth(now, slow_start) < 100);
@@ -215,6 +230,7 @@ impl Group {
             && endpoint.struck.load(Ordering::Relaxed)
         {
             endpoint.change_strikes(Strikes::answered);
+            endpoint.changed_at(self.clock.mono());
         }
     }
 
@@ -230,6 +246,10 @@ impl Group {
         let total = self.endpoints.len();
         if let Some(time) = endpoint.change_strikes(|strikes| strikes.failed(now, others_out, total, rules)) {
             self.report.ejected(index);
+            endpoint.changed_at(now);
+            endpoint.note(|notes| {
+                notes.requests = format!("exchanges with it failed, the last one: {}", at.as_str())
+            });
             let (upstream, endpoint, out_for) = (self.name(), endpoint.name(), show_duration(time));
             tracing::warn!(%upstream, endpoint, out_for, last = ?at, "endpoint is taken out: exchanges with it fail");
         }
@@ -265,8 +285,13 @@ impl Group {
     ///
     /// Says whether they are other than before.
     pub fn set_addrs(self: &Arc<Self>, index: usize, addrs: &[SocketAddr]) -> bool {
-        let changed = self.endpoints.get(index).is_some_and(|endpoint| endpoint.set_addrs(addrs));
+        let Some(endpoint) = self.endpoints.get(index) else { return false };
+        let is_first = endpoint.addr().is_none();
+        let changed = endpoint.set_addrs(addrs);
         if changed {
+            if is_first {
+                endpoint.changed_at(self.clock.mono());
+            }
             self.serve_waiting();
         }
         changed
@@ -284,8 +309,9 @@ impl Endpoint {
         let endpoint = Self {
             index,
             name: server.addr.clone(),
-            weight: server.weight,
+            weight: AtomicU32::new(server.weight),
             backup: server.backup,
+            drained: AtomicBool::new(false),
             returned: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
             up: AtomicBool::new(health.is_none_or(|health| health.start == HealthStart::Up)),
@@ -298,6 +324,8 @@ impl Endpoint {
             strikes: Mutex::default(),
             struck: AtomicBool::new(false),
             out_until: AtomicU64::new(0),
+            changed: AtomicU64::new(now.as_nanos()),
+            notes: Mutex::default(),
             report: Arc::clone(report),
         };
         let addr = discover::literal(&endpoint.name);
@@ -388,8 +416,9 @@ impl Endpoint {
     }
 
     fn as_candidate(&self, limits: Option<&plan::Pool>, now: MonoTime) -> Candidate {
-        // Weight 0 rather than "down": failing open must not choose what has no address.
-        let weight = if self.resolved.load(Ordering::Acquire) { self.weight } else { 0 };
+        // Weight 0 rather than "down": failing open must not choose what has no address, or is to be left alone.
+        let usable = self.resolved.load(Ordering::Acquire) && !self.drained.load(Ordering::Relaxed);
+        let weight = if usable { self.weight() } else { 0 };
         let in_flight = self.in_flight();
         let room = limits.map_or(Room::Free, |pool| Room::of(in_flight, pool.size, pool.overflow));
         let trusted = match self.standing(now) {
@@ -411,6 +440,10 @@ impl Endpoint {
         if change != Change::None {
             self.up.store(tally.is_up(), Ordering::Relaxed);
             self.since.store(now.as_nanos(), Ordering::Relaxed);
+            self.changed_at(now);
+            self.note(|notes| {
+                notes.check = result.as_ref().err().map_or_else(String::new, Unwell::to_string)
+            });
             if change == Change::Up {
                 self.returned.store(now.as_nanos(), Ordering::Relaxed);
             }
@@ -449,7 +482,7 @@ impl fmt::Debug for Endpoint {
         f.debug_struct("Endpoint")
             .field("index", &self.index)
             .field("name", &self.name)
-            .field("weight", &self.weight)
+            .field("weight", &self.weight())
             .field("in_flight", &self.in_flight())
             .field("up", &self.is_up())
             .field("addr", &self.addr())

@@ -33,6 +33,8 @@ mod balance;
 
 mod health;
 
+mod operate;
+
 mod pool;
 
 mod eject;

@@ -31,6 +31,10 @@ mod purge;
 
 mod balance;
 
+mod health;
+
+mod operate;
+
 mod pool;
 
 mod eject;

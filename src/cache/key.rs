@@ -7,9 +7,8 @@ use std::borrow::Cow;
 use http::HeaderName;
 use smallvec::SmallVec;
 
-use super::directive::trim;
 use super::{KeyRules, QueryRule};
-use crate::base::fields::Fields;
+use crate::base::fields::{Fields, each_cookie};
 
 /// What a key is made from. Host and path come normalised from the request guard, so that routing, key and forwarding read the same.
 #[derive(Clone, Copy)]
@@ -314,18 +313,6 @@ pub fn place(text: &[u8]) -> Place<'_> {
         path,
         url: &text[scheme.min(at)..at],
     }
-}
-
-/// Calls `visit` with every value of a cookie: which of several an origin takes is not ours to know.
-pub(super) fn each_cookie(fields: &dyn Fields, name: &str, mut visit: impl FnMut(&[u8])) {
-    fields.each("cookie", &mut |line| {
-        for pair in line.split(|&byte| byte == b';').map(trim) {
-            let equals = pair.iter().position(|&byte| byte == b'=').unwrap_or(pair.len());
-            if trim(&pair[..equals]) == name.as_bytes() {
-                visit(trim(pair.get(equals + 1..).unwrap_or_default()));
-            }
-        }
-    });
 }
 
 #[cfg(test)]

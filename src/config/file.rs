@@ -9,15 +9,15 @@ use serde_json::{Value as Json, json};
 use toml::de::DeValue;
 
 use super::kind::{
-    Address, AdminAddress, AnySize, AnyTime, BodyForm, ByStatus, CheckType, CookieName, Count, HostName,
-    HostPort, JsonPointer, Label, Level, List, Named, Network, OneOrMany, OrOff, Path, Prefix, Pseudonym,
-    RedisUrl, Size, Statuses, Text, Threads, Timeout, Token,
+    Address, AdminAddress, AnySize, AnyTime, Balance, BodyForm, ByStatus, CheckType, CookieName, Count,
+    HostName, HostPort, JsonPointer, Label, Level, List, Named, Network, OneOrMany, OrOff, Path, Prefix,
+    Pseudonym, RedisUrl, Size, Statuses, Text, Threads, Timeout, Token,
 };
 use super::read::{Node, Reader, Set, State};
 use super::reference::section_schema;
 use super::setting::{Fallback, Section, Setting, Shape};
 use super::table::table;
-use crate::balance::Method as Balance;
+use crate::balance::HashOn;
 use crate::cache::{ClientDirectives, QueryRule, SetCookie, TtlMode};
 use crate::forward::HostRule;
 use crate::plan::{AccessLog, LogFormat, Priority};
@@ -140,8 +140,9 @@ table! {
     UpstreamTable {
         /// The instances: "host:port", or { addr = "host:port", weight = 2 } for a larger share; weight 0 takes no new requests.
         servers: List<Server> = required, or ["127.0.0.1:8001", { addr = "127.0.0.1:8002", weight = 2 }];
-        /// How one is chosen: "round_robin", "least_conn", "ip_hash" or "random", all by weight.
-        balance: Balance = "round_robin", or "least_conn";
+        /// How one is chosen, always by weight: "round_robin", "least_conn", "p2c" (of two the one whose answer is expected sooner),
+        /// "ip_hash", "consistent_hash" or "random"; or a table with what is particular to one way.
+        balance: BalanceUse = "round_robin", or "least_conn";
         /// Ask the instances whether they are well. "off": only what happens to requests tells.
         health: OrOff<HealthTable> = "off", or { path = "/ready" };
         /// How long until a connection stands.
@@ -166,6 +167,22 @@ table! {
         pool: OrOff<PoolTable> = "off", or { size = 5, overflow = 10 };
         /// What the instances see as Host: "client" (what the client asked for), "instance" (the instance's address), or a name.
         host: HostRule = "client", or "api.internal";
+    }
+}
+
+table! {
+    /// How an instance is chosen, with what is particular to one way.
+    BalanceTable {
+        /// The way.
+        by: Balance = required, or "consistent_hash";
+        /// For "consistent_hash": what of a request decides: "client" (its network), "path", "header NAME", "cookie NAME" or "query NAME".
+        /// Requests without it are shared out by chance.
+        on: HashOn = "client", or "header X-Tenant";
+        /// For "consistent_hash": the most an instance may have in flight, in percent of its fair share of all; what would be beyond goes to
+        /// the next instance. 0: no bound; otherwise from 100 on.
+        load: Count<0, 1000> = 0, or 125;
+        /// For "p2c": how long until a slow answer is forgotten, more or less.
+        decay: Timeout = "10s", or "5s";
     }
 }
 
@@ -441,6 +458,41 @@ impl Setting for CacheUse {
 
     fn shape() -> Shape {
         CacheUseTable::shape()
+    }
+}
+
+/// How an instance is chosen: a word, or a table.
+#[derive(Debug, Clone)]
+pub struct BalanceUse(pub BalanceTable);
+
+impl Setting for BalanceUse {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        match node.value {
+            DeValue::String(_) => {
+                let by = Balance::read(node, reader)?;
+                let spot = node.spot.clone();
+                Some(Self(BalanceTable {
+                    on: Set::unwritten("on", Fallback::Value("\"client\""), &spot, reader),
+                    load: Set::unwritten("load", Fallback::Value("0"), &spot, reader),
+                    decay: Set::unwritten("decay", Fallback::Value("\"10s\""), &spot, reader),
+                    by: Set { state: State::Is(by), spot, written: true },
+                }))
+            }
+            DeValue::Table(_) => BalanceTable::read(node, reader).map(Self),
+            _ => {
+                let example = "\"least_conn\" or { by = \"consistent_hash\", on = \"header X-Tenant\" }";
+                reader.mismatch(node, "a way to balance", example);
+                None
+            }
+        }
+    }
+
+    fn schema() -> Json {
+        json!({ "anyOf": [Balance::schema(), section_schema(&BalanceTable::section())] })
+    }
+
+    fn shape() -> Shape {
+        BalanceTable::shape()
     }
 }
 

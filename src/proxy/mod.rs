@@ -208,6 +208,10 @@ impl Gateway {
             // Silence while the client still sends may be the client's.
             if at != FailedAt::Timeout || sent_all {
                 upstream.group.failed(picked.index, at);
+                if at == FailedAt::Timeout {
+                    let waited = self.live.clock.mono().since(journey.attempt);
+                    upstream.group.took(picked.index, waited);
+                }
             }
         }
         let verdict = retry::judge(&Attempt {
@@ -457,6 +461,7 @@ impl ProxyHttp for Gateway {
             let took = self.live.clock.mono().since(journey.attempt);
             let upstream = self.live.upstream(self.upstream_of(journey)?);
             upstream.metrics.answered(picked.index, answer.status.as_u16(), took);
+            upstream.group.took(picked.index, took);
             upstream.group.answered(picked.index);
         }
         self.invalidate(session, journey, answer);

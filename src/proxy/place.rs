@@ -9,6 +9,7 @@ use super::Gateway;
 use super::fill::content_length;
 use super::journey::Journey;
 use super::reply::Failure;
+use crate::balance::hash::Facts;
 use crate::upstream::{Group, NoPlace, Picked, Wanted};
 
 /// Content up to this length is read while the request waits; pingora keeps as much to send it again.
@@ -25,7 +26,7 @@ impl Gateway {
         journey: &mut Journey,
         group: &Arc<Group>,
     ) -> Result<Picked> {
-        let wanted = Wanted { tried: journey.tried.clone(), client: journey.client.addr };
+        let wanted = Wanted { tried: journey.tried.clone(), key: key_of_passing(session, journey, group) };
         let priority = self.live.route(journey.route.unwrap_or_default()).priority;
         let placed = tokio::select! {
             biased;
@@ -44,6 +45,16 @@ impl Gateway {
             Error::explain(ErrorType::InternalError, failure.as_str())
         })
     }
+}
+
+fn key_of_passing(session: &Session, journey: &Journey, group: &Group) -> Option<u64> {
+    let admitted = journey.admitted.as_ref()?;
+    group.key(&Facts {
+        client: journey.client.addr,
+        path: &admitted.path,
+        query: admitted.query.as_deref(),
+        fields: &session.req_header().headers,
+    })
 }
 
 /// What the lack of a place means for the client.

@@ -208,7 +208,6 @@ impl Drop for Turn<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
     use std::time::Duration;
 
     use tokio::task::JoinHandle;
@@ -265,7 +264,7 @@ mod tests {
     }
 
     fn anyone(tried: &[usize]) -> Wanted {
-        Wanted { tried: tried.into(), client: IpAddr::V4(Ipv4Addr::LOCALHOST) }
+        Wanted { tried: tried.into(), key: None }
     }
 
     fn wait(group: &Arc<Group>, priority: Priority, tried: &[usize]) -> JoinHandle<Result<Picked, NoPlace>> {

@@ -86,6 +86,12 @@ fn base_for(path: &[String], name: &str) -> Table {
             let replace: Table = toml::from_str("from = \"/api\"\nto = \"/v2\"").unwrap();
             route.insert("replace_prefix".into(), replace.into());
         }
+        "upstreams.balance" => {
+            let way = if name == "decay" { "by = \"p2c\"" } else { "by = \"consistent_hash\"" };
+            let way = if name == "by" { "by = \"random\"" } else { way };
+            let balance: Table = toml::from_str(way).unwrap();
+            base["upstreams"]["api"].as_table_mut().unwrap().insert("balance".into(), balance.into());
+        }
         "upstreams.servers" => {
             let servers: Table = toml::from_str("servers = [{ addr = \"y:1\" }, \"x:1\"]").unwrap();
             base["upstreams"]["api"]["servers"] = servers["servers"].clone();

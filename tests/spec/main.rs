@@ -31,6 +31,8 @@ mod purge;
 
 mod balance;
 
+mod pick;
+
 mod pool;
 
 mod eject;

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use crate::balance::Method;
 use crate::balance::eject::Rules;
 use crate::base::name::UpstreamName;
-use crate::config::file::{EjectTable, File, HealthTable, PoolTable, Server, UpstreamTable, time};
-use crate::config::kind::{CheckType, List, OrOff};
+use crate::config::file::{
+    BalanceTable, EjectTable, File, HealthTable, PoolTable, Server, UpstreamTable, time,
+};
+use crate::config::kind::{Balance, CheckType, List, OrOff};
 use crate::config::problem::{Problem, Spot};
 use crate::config::read::{Reader, Set};
 use crate::plan::{Health, HealthCheck, Instance, Pool, Upstream, UpstreamTimeouts};
@@ -31,7 +34,7 @@ fn upstream(name: &str, table: &UpstreamTable, reader: &mut Reader<'_>) -> Optio
     Some(Upstream {
         name: UpstreamName::from(name),
         servers: servers?,
-        balance: *table.balance.value()?,
+        balance: balance(&table.balance.value()?.0, reader)?,
         health: health?,
         timeouts: UpstreamTimeouts {
             connect: time(&table.connect_timeout)?,
@@ -51,6 +54,44 @@ fn upstream(name: &str, table: &UpstreamTable, reader: &mut Reader<'_>) -> Optio
         },
         host: table.host.value()?.clone(),
     })
+}
+
+fn balance(table: &BalanceTable, reader: &mut Reader<'_>) -> Option<Method> {
+    let by = *table.by.value()?;
+    let particular = [
+        ("on", table.on.written, &table.on.spot, Balance::ConsistentHash),
+        ("load", table.load.written, &table.load.spot, Balance::ConsistentHash),
+        ("decay", table.decay.written, &table.decay.spot, Balance::P2c),
+    ];
+    let mut right = true;
+    for (name, _, spot, of) in particular.into_iter().filter(|(_, written, _, of)| *written && *of != by) {
+        let way = if of == Balance::P2c { "p2c" } else { "consistent_hash" };
+        reader.report(
+            Problem::of(spot, "it has no effect on this way to balance")
+                .help(format!("remove `{name}`, or write by = \"{way}\"")),
+        );
+        right = false;
+    }
+    let load = table.load.value()?.as_u32();
+    if (1..100).contains(&load) {
+        reader.report(
+            Problem::of(
+                &table.load.spot,
+                "less than a fair share for everybody leaves some requests nowhere to go",
+            )
+            .help("write at least 100, like 125, or 0 for no bound"),
+        );
+        right = false;
+    }
+    let method = match by {
+        Balance::RoundRobin => Method::RoundRobin,
+        Balance::LeastConn => Method::LeastConn,
+        Balance::IpHash => Method::IpHash,
+        Balance::ConsistentHash => Method::ConsistentHash { on: table.on.value()?.clone(), load },
+        Balance::P2c => Method::P2c { decay: time(&table.decay)? },
+        Balance::Random => Method::Random,
+    };
+    right.then_some(method)
 }
 
 /// `Some(None)`: none is set.

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use http::HeaderName;
 use serde_json::{Value as Json, json};
 use toml::de::{DeTable, DeValue};
 
 use super::group::List;
-use super::text::Label;
-use crate::balance::Method as Balance;
+use super::text::{CookieName, Label};
+use crate::balance::HashOn;
 use crate::cache::{ClientDirectives, QueryRule, SetCookie, TtlMode};
 use crate::config::problem::Problem;
 use crate::config::read::{Node, Reader};
@@ -16,11 +17,53 @@ use crate::config::suggest::nearest;
 use crate::config::table::words;
 use crate::plan::{AccessLog, LogFormat, Priority};
 
+/// How an instance is chosen, without what is particular to one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balance {
+    /// Each in turn.
+    RoundRobin,
+    /// The fewest in flight.
+    LeastConn,
+    /// The client's network decides.
+    IpHash,
+    /// A part of the request decides.
+    ConsistentHash,
+    /// The soonest of two.
+    P2c,
+    /// By chance.
+    Random,
+}
+
 words! { Balance, "a way to balance",
     "round_robin" => Self::RoundRobin,
     "least_conn" => Self::LeastConn,
     "ip_hash" => Self::IpHash,
+    "consistent_hash" => Self::ConsistentHash,
+    "p2c" => Self::P2c,
     "random" => Self::Random,
+}
+
+impl FromText for HashOn {
+    fn what() -> String {
+        "a part of a request".to_owned()
+    }
+
+    const EXAMPLE: &'static str = "header X-Tenant";
+    const PATTERN: &'static str = r"^(client|path|(header|cookie|query) \S+)$";
+
+    fn from_text(text: &str) -> Result<Self, Option<String>> {
+        let words: Vec<&str> = text.split_ascii_whitespace().collect();
+        match words.as_slice() {
+            ["client"] => Ok(Self::Client),
+            ["path"] => Ok(Self::Path),
+            ["header", name] => HeaderName::from_text(name).map(Self::Header),
+            ["cookie", name] => CookieName::from_text(name).map(|name| Self::Cookie(name.0)),
+            ["query", name] => Ok(Self::Query((*name).to_owned())),
+            _ => Err(Some(
+                "write \"client\", \"path\", \"header NAME\", \"cookie NAME\" or \"query NAME\"".to_owned(),
+            )),
+        }
+    }
 }
 
 words! { Priority, "a priority",

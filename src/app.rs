@@ -31,6 +31,7 @@ use crate::proxy::admin::AdminApp;
 use crate::proxy::connection::{Connections, Open};
 use crate::proxy::live::{Cache, Live, Upstream};
 use crate::proxy::probe::Prober;
+use crate::proxy::sticky::Sticky;
 use crate::store::Store;
 use crate::store::flight::Flights;
 use crate::store::redis::RedisTier;
@@ -56,6 +57,14 @@ pub enum StartError {
     /// The access log could not be opened.
     #[error("cannot open the access log for appending: {0}")]
     AccessLog(std::io::Error),
+    /// The secret of sticky cookies could not be read.
+    #[error("upstreams.{upstream}.sticky: cannot read the secret: {source}")]
+    StickyKey {
+        /// The name of the upstream.
+        upstream: String,
+        /// What was wrong.
+        source: std::io::Error,
+    },
     /// The Redis URL does not read.
     #[error("redis.url: {0}")]
     Redis(String),
@@ -147,7 +156,7 @@ fn live(plan: Plan) -> Result<Live, StartError> {
         }
         None => None,
     };
-    let upstreams = plan.upstreams.iter().map(|u| upstream(u, &clock, &metrics)).collect();
+    let upstreams = plan.upstreams.iter().map(|u| upstream(u, &clock, &metrics)).collect::<Result<_, _>>()?;
     let caches = plan.caches.iter().map(|c| Arc::new(cache(c, redis.clone(), &clock, &metrics))).collect();
     Ok(Live {
         plan,
@@ -163,9 +172,11 @@ fn live(plan: Plan) -> Result<Live, StartError> {
     })
 }
 
-fn upstream(plan: &plan::Upstream, clock: &Arc<Clock>, metrics: &Metrics) -> Upstream {
+fn upstream(plan: &plan::Upstream, clock: &Arc<Clock>, metrics: &Metrics) -> Result<Upstream, StartError> {
     let numbers = metrics.upstream(&plan.name);
-    Upstream { group: Group::new(plan, clock.clone(), numbers.clone()), metrics: numbers }
+    let sticky = Sticky::of(plan)
+        .map_err(|source| StartError::StickyKey { upstream: plan.name.to_string(), source })?;
+    Ok(Upstream { group: Group::new(plan, clock.clone(), numbers.clone()), sticky, metrics: numbers })
 }
 
 fn cache(plan: &plan::Cache, redis: Option<Arc<RedisTier>>, clock: &Arc<Clock>, metrics: &Metrics) -> Cache {

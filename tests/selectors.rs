@@ -57,6 +57,7 @@ impl Pool {
         self.picker.pick(&mut Choice {
             candidates: &self.candidates,
             tried,
+            bound: None,
             key: Some(client),
             now: self.now,
             dice: &mut self.dice,
@@ -253,6 +254,7 @@ fn workers_that_pick_at_once_still_get_exact_shares_together() {
             let mut choice = Choice {
                 candidates: &pool.candidates,
                 tried: &[],
+                bound: None,
                 key: None,
                 now: MonoTime::default(),
                 dice: &mut dice,
@@ -371,6 +373,7 @@ fn moves_only_what_it_must(method: &Method, all: &[&str], fewer: &[&str]) {
             .pick(&mut Choice {
                 candidates: &candidates,
                 tried: &[],
+                bound: None,
                 key: Some(client),
                 now: MonoTime::default(),
                 dice: &mut dice,
@@ -443,7 +446,9 @@ fn an_endpoint_that_joins_a_ring_takes_its_share_and_moves_nothing_else() {
     let mut dice = Dice::seeded(1);
     let mut pick = |picker: &Picker, count: usize, key| {
         let (candidates, now) = (&candidates[..count], MonoTime::default());
-        picker.pick(&mut Choice { candidates, tried: &[], key: Some(key), now, dice: &mut dice }).unwrap()
+        picker
+            .pick(&mut Choice { candidates, tried: &[], bound: None, key: Some(key), now, dice: &mut dice })
+            .unwrap()
     };
     let mut moved = 0;
     for key in 0..20_000 {
@@ -518,7 +523,8 @@ fn a_request_without_a_key_is_shared_out_by_chance_and_weight() {
         let mut shares = [0; 2];
         for _ in 0..4000 {
             let (candidates, now) = (&pool.candidates, pool.now);
-            let mut choice = Choice { candidates, tried: &[], key: None, now, dice: &mut pool.dice };
+            let mut choice =
+                Choice { candidates, tried: &[], bound: None, key: None, now, dice: &mut pool.dice };
             shares[pool.picker.pick(&mut choice).unwrap()] += 1;
         }
         assert_within(&shares, &[3000.0, 1000.0], 150.0);

@@ -165,6 +165,7 @@ impl Fleet {
             let chosen = self.picker.pick(&mut Choice {
                 candidates: &candidates,
                 tried: &tried,
+                bound: None,
                 key: Some(client),
                 now,
                 dice: &mut self.dice,

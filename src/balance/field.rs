@@ -81,6 +81,12 @@ impl<'a> Field<'a> {
             && self.belongs(position)
     }
 
+    /// Whether the candidate at `position` is one of those that are chosen among and can take one more, be it at a pinch.
+    pub(super) fn could_hold(&self, position: usize) -> bool {
+        self.candidates.get(position).is_some_and(|candidate| candidate.room != Room::Full)
+            && self.belongs(position)
+    }
+
     fn belongs(&self, position: usize) -> bool {
         let candidate = &self.candidates[position];
         let right = match self.who {

@@ -19,6 +19,7 @@ pub mod pick;
 mod rendezvous;
 pub mod retry;
 mod ring;
+pub mod sticky;
 
 pub use hash::HashOn;
 pub use pick::Picker;
@@ -108,6 +109,8 @@ pub struct Choice<'a> {
     pub candidates: &'a [Candidate],
     /// Positions already tried for this request: taken only when nothing else is left… and not even then, see [`Picker::pick`].
     pub tried: &'a [usize],
+    /// The position that this client is bound to, chosen before all others while it can take one more; `None`: it is bound to none.
+    pub bound: Option<usize>,
     /// The hash of what decides; `None`: nothing does, or the request has none of it.
     pub key: Option<u64>,
     /// The time.

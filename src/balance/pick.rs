@@ -44,6 +44,9 @@ impl Picker {
     /// hashing selector goes by is shared out by chance.
     pub fn pick(&self, choice: &mut Choice<'_>) -> Option<usize> {
         let field = Field::of(choice)?;
+        if let Some(bound) = choice.bound.filter(|bound| field.could_hold(*bound)) {
+            return Some(bound);
+        }
         match (&self.0, choice.key) {
             (Selector::RoundRobin(cycle), _) => cycle.next(&field),
             (Selector::LeastConn, _) => busy::least_busy(&field, choice.dice),

@@ -18,6 +18,7 @@ use super::reference::section_schema;
 use super::setting::{Fallback, Section, Setting, Shape};
 use super::table::table;
 use crate::balance::HashOn;
+use crate::balance::sticky::{SameSite, Secure};
 use crate::cache::{ClientDirectives, QueryRule, SetCookie, TtlMode};
 use crate::forward::HostRule;
 use crate::plan::{AccessLog, LogFormat, Priority};
@@ -165,6 +166,8 @@ table! {
         /// How many requests each instance may have at once; those beyond wait in one queue for the first free place on any instance. The
         /// numbers are those of an instance's database pool, so that it is never exhausted. "off": no limit.
         pool: OrOff<PoolTable> = "off", or { size = 5, overflow = 10 };
+        /// Clients stay with the instance that answered them first, by a cookie, while it is there and up. "off": each request is on its own.
+        sticky: OrOff<StickyTable> = "off", or { key = "${STICKY_KEY:-change-me-please-0123}" };
         /// What the instances see as Host: "client" (what the client asked for), "instance" (the instance's address), or a name.
         host: HostRule = "client", or "api.internal";
     }
@@ -209,6 +212,30 @@ table! {
         max_time: Timeout = "4s", or "5m";
         /// At most this share of the instances is out at once, in percent.
         share: Count<1, 100> = 50, or 30;
+    }
+}
+
+table! {
+    /// A cookie that keeps a client with its instance. It names the instance by a keyed hash, which shows no address. What a cache fetches is
+    /// for everybody: it goes to any instance and carries no cookie.
+    StickyTable {
+        /// The name of the cookie.
+        cookie: CookieName = "vanne", or "server";
+        /// What it is made with, the same on all gateways: at least 16 characters. Neither this nor `key_file`: a key of the process's own, so
+        /// that clients are shared out anew when it restarts.
+        key: Token = "", or "${STICKY_KEY:-change-me-please-0123}";
+        /// A file that holds the key, read at the start.
+        key_file: Path = absent, or "/run/secrets/sticky";
+        /// How long a client keeps it. Not written: as long as the browser runs.
+        max_age: Timeout = absent, or "1h";
+        /// The path of the requests that carry it.
+        path: Path = "/", or "/app";
+        /// Whether it is for https alone: "auto" (when the client came by https), "always" or "never".
+        secure: Secure = "auto", or "always";
+        /// Whether scripts may not see it.
+        http_only: bool = true, or false;
+        /// Whether requests from other sites carry it: "lax" (those that lead to ours), "strict" (none) or "none" (all).
+        same_site: SameSite = "lax", or "strict";
     }
 }
 

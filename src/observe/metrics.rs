@@ -679,6 +679,7 @@ pub(super) mod tests {
             },
             eject: None,
             pool: None,
+            sticky: None,
             tries: 2,
             host: Default::default(),
         }

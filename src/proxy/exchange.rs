@@ -80,7 +80,7 @@ pub async fn ask(
     let mut first = None;
     let key = upstream.group.key(&onward.hash_facts());
     loop {
-        let wanted = Wanted { tried: tried.clone(), key };
+        let wanted = Wanted { tried: tried.clone(), key, bound: None };
         let placed = tokio::select! {
             biased;
             placed = upstream.group.enter(wanted, live.route(to.route).priority) => placed,

@@ -41,6 +41,8 @@ pub struct Journey {
     pub cache_status: Option<String>,
     /// Instances tried, where the request passed through.
     pub tried: SmallVec<[usize; 4]>,
+    /// The instance that its client is bound to.
+    pub bound: Option<usize>,
     /// Attempts made by the fetch that it followed.
     pub fetch_tries: u32,
     /// The instance in use; counts one request in flight there while it is held.
@@ -140,6 +142,7 @@ impl Journey {
             cache: CacheResult::None,
             cache_status: None,
             tried: SmallVec::new(),
+            bound: None,
             fetch_tries: 0,
             picked: None,
             instance: None,

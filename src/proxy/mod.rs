@@ -51,6 +51,7 @@ mod question;
 pub mod reply;
 mod serve;
 mod short;
+pub mod sticky;
 
 use self::content::Fault;
 use self::exchange::Destination;
@@ -372,8 +373,9 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, session: &mut Session, journey: &mut Journey) -> Result<Box<HttpPeer>> {
-        let group = &self.live.upstream(self.upstream_of(journey)?).group;
-        let picked = self.place(session, journey, group).await?;
+        let upstream = self.live.upstream(self.upstream_of(journey)?);
+        let picked = self.place(session, journey, upstream).await?;
+        let group = &upstream.group;
         journey.attempt = self.live.clock.mono();
         let first = *journey.first_attempt.get_or_insert(journey.attempt);
         let mut peer = peer::of(group.plan(), picked.addr, peer::Use::Requests);
@@ -496,6 +498,7 @@ impl ProxyHttp for Gateway {
         if let Some(status) = &journey.cache_status {
             answer.append_header("cache-status", status.as_str())?;
         }
+        self.bind(journey, answer)?;
         dated::keep(session, answer);
         Ok(())
     }

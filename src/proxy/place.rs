@@ -1,13 +1,12 @@
 //! A place on an instance for a request that passes through: chosen at once, or waited for while the client is still there.
 
-use std::sync::Arc;
-
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
 use super::Gateway;
 use super::fill::content_length;
 use super::journey::Journey;
+use super::live::Upstream;
 use super::reply::Failure;
 use crate::balance::hash::Facts;
 use crate::upstream::{Group, NoPlace, Picked, Wanted};
@@ -24,9 +23,12 @@ impl Gateway {
         &self,
         session: &mut Session,
         journey: &mut Journey,
-        group: &Arc<Group>,
+        upstream: &Upstream,
     ) -> Result<Picked> {
-        let wanted = Wanted { tried: journey.tried.clone(), key: key_of_passing(session, journey, group) };
+        let group = &upstream.group;
+        journey.bound = upstream.sticky.as_ref().and_then(|sticky| sticky.bound(session, group));
+        let (tried, key) = (journey.tried.clone(), key_of_passing(session, journey, group));
+        let wanted = Wanted { tried, key, bound: journey.bound };
         let priority = self.live.route(journey.route.unwrap_or_default()).priority;
         let placed = tokio::select! {
             biased;

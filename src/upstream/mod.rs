@@ -55,6 +55,8 @@ pub struct Wanted {
     pub tried: SmallVec<[usize; 4]>,
     /// The hash of what decides who is chosen, where anything does: see [`Group::key`].
     pub key: Option<u64>,
+    /// The position of the endpoint that its client is bound to.
+    pub bound: Option<usize>,
 }
 
 /// One running endpoint.
@@ -184,7 +186,8 @@ impl Group {
         let candidates: SmallVec<[Candidate; 16]> = self.candidates().collect();
         let (tried, now) = (wanted.tried.as_slice(), self.clock.mono());
         let index = DICE.with_borrow_mut(|dice| {
-            self.picker.pick(&mut Choice { candidates: &candidates, tried, key: wanted.key, now, dice })
+            let Wanted { key, bound, .. } = *wanted;
+            self.picker.pick(&mut Choice { candidates: &candidates, tried, bound, key, now, dice })
         })?;
         let endpoint = self.endpoints.get(index)?;
         let addr = endpoint.next_addr()?;
@@ -210,6 +213,11 @@ impl Group {
     /// Whether any endpoint may ever serve this, once it has room.
     fn may_serve(&self, wanted: &Wanted) -> bool {
         self.candidates().enumerate().any(|(index, c)| c.weight > 0 && !wanted.tried.contains(&index))
+    }
+
+    /// Whether endpoint `index` is one that requests may be sent to, be it full at this moment.
+    pub fn is_usable(&self, index: usize) -> bool {
+        self.candidates().nth(index).is_some_and(|candidate| candidate.up && candidate.weight > 0)
     }
 
     /// The hash of what of a request decides who is chosen; `None`: nothing does, or it has none of it.

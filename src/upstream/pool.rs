@@ -258,13 +258,14 @@ mod tests {
             tries: 3,
             eject: None,
             pool: Some(pool),
+            sticky: None,
             host: HostRule::Client,
         };
         (Group::reporting_to(&plan, Arc::new(Clock::start()), told.clone()), told)
     }
 
     fn anyone(tried: &[usize]) -> Wanted {
-        Wanted { tried: tried.into(), key: None }
+        Wanted { tried: tried.into(), key: None, bound: None }
     }
 
     fn wait(group: &Arc<Group>, priority: Priority, tried: &[usize]) -> JoinHandle<Result<Picked, NoPlace>> {

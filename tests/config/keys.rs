@@ -16,6 +16,7 @@ servers = ["127.0.0.1:8009"]
 [upstreams.api.health]
 path = "/base"
 [upstreams.api.pool]
+[upstreams.api.sticky]
 [upstreams.api.eject]
 [caches.api]
 ttl = "5m"

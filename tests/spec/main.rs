@@ -33,6 +33,8 @@ mod balance;
 
 mod pick;
 
+mod sticky;
+
 mod pool;
 
 mod eject;

@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use crate::balance::Method;
 use crate::balance::eject::Rules;
+use crate::balance::sticky::{Cookie, SameSite, Secure};
 use crate::base::name::UpstreamName;
 use crate::config::file::{
-    BalanceTable, EjectTable, File, HealthTable, PoolTable, Server, UpstreamTable, time,
+    BalanceTable, EjectTable, File, HealthTable, PoolTable, Server, StickyTable, UpstreamTable, time,
 };
 use crate::config::kind::{Balance, CheckType, List, OrOff};
 use crate::config::problem::{Problem, Spot};
 use crate::config::read::{Reader, Set};
-use crate::plan::{Health, HealthCheck, Instance, Pool, Upstream, UpstreamTimeouts};
+use crate::plan::{Health, HealthCheck, Instance, Pool, Sticky, StickyKey, Upstream, UpstreamTimeouts};
 
 /// All upstreams.
 pub fn all(file: &File, reader: &mut Reader<'_>) -> Option<Vec<Upstream>> {
@@ -50,6 +51,10 @@ fn upstream(name: &str, table: &UpstreamTable, reader: &mut Reader<'_>) -> Optio
         },
         eject: match table.eject.value()? {
             OrOff::On(table) => Some(eject(table, reader)?),
+            OrOff::Off => None,
+        },
+        sticky: match table.sticky.value()? {
+            OrOff::On(table) => Some(sticky(table, reader)?),
             OrOff::Off => None,
         },
         host: table.host.value()?.clone(),
@@ -92,6 +97,48 @@ fn balance(table: &BalanceTable, reader: &mut Reader<'_>) -> Option<Method> {
         Balance::Random => Method::Random,
     };
     right.then_some(method)
+}
+
+fn sticky(table: &StickyTable, reader: &mut Reader<'_>) -> Option<Sticky> {
+    let key = match (table.key.value()?.0.clone(), table.key_file.optional()?) {
+        (Some(_), Some(_)) => {
+            reader.report(
+                Problem::of(&table.key_file.spot, "the key is written already")
+                    .also(&table.key.spot, "here")
+                    .help("remove one of the two"),
+            );
+            return None;
+        }
+        (Some(secret), None) => StickyKey::Secret(secret),
+        (None, Some(path)) => StickyKey::File(path.0.clone().into()),
+        (None, None) => StickyKey::Random,
+    };
+    let cookie = Cookie {
+        name: table.cookie.value()?.0.clone(),
+        path: table.path.value()?.0.clone(),
+        max_age: table.max_age.optional()?.map(|age| age.0),
+        secure: *table.secure.value()?,
+        http_only: *table.http_only.value()?,
+        same_site: *table.same_site.value()?,
+    };
+    if cookie.same_site == SameSite::None && cookie.secure == Secure::Never {
+        reader.report(
+            Problem::of(
+                &table.same_site.spot,
+                "browsers refuse a cookie for all sites that is not for https alone",
+            )
+            .also(&table.secure.spot, "here it is for http, too")
+            .help("write secure = \"always\", or same_site = \"lax\""),
+        );
+        return None;
+    }
+    if cookie.path.contains(';') {
+        reader.report(
+            Problem::of(&table.path.spot, "a cookie's path has no `;`").help("write it like \"/app\""),
+        );
+        return None;
+    }
+    Some(Sticky { cookie, key })
 }
 
 /// `Some(None)`: none is set.

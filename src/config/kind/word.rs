@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 use super::group::List;
 use super::text::{CookieName, Label};
 use crate::balance::HashOn;
+use crate::balance::sticky::{SameSite, Secure};
 use crate::cache::{ClientDirectives, QueryRule, SetCookie, TtlMode};
 use crate::config::problem::Problem;
 use crate::config::read::{Node, Reader};
@@ -64,6 +65,18 @@ impl FromText for HashOn {
             )),
         }
     }
+}
+
+words! { Secure, "a choice of when a cookie is for https alone",
+    "auto" => Self::Auto,
+    "always" => Self::Always,
+    "never" => Self::Never,
+}
+
+words! { SameSite, "a choice of which sites a cookie is sent from",
+    "lax" => Self::Lax,
+    "strict" => Self::Strict,
+    "none" => Self::None,
 }
 
 words! { Priority, "a priority",

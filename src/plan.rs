@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::balance::Method as Balance;
 use crate::balance::eject::Rules as Eject;
+use crate::balance::split::Split;
 use crate::balance::sticky::Cookie;
 use crate::base::name::{CacheName, ListenerName, RouteName, UpstreamName};
 use crate::base::unit::ByteSize;
@@ -336,6 +337,8 @@ pub struct Route {
     pub action: Action,
     /// How the path is changed before it is sent on.
     pub rewrite: Rewrite,
+    /// Who else answers, and which requests; `None`: nobody.
+    pub split: Option<Arc<Split>>,
     /// The largest request body; `None`: the listener's.
     pub max_body_size: Option<ByteSize>,
     /// Who goes first when requests wait for an instance.

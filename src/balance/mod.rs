@@ -19,6 +19,7 @@ pub mod pick;
 mod rendezvous;
 pub mod retry;
 mod ring;
+pub mod split;
 pub mod sticky;
 
 pub use hash::HashOn;

@@ -9,9 +9,9 @@ use serde_json::{Value as Json, json};
 use toml::de::DeValue;
 
 use super::kind::{
-    Address, AdminAddress, AnySize, AnyTime, Balance, BodyForm, ByStatus, CheckType, CookieName, Count,
-    HostName, HostPort, JsonPointer, Label, Level, List, Named, Network, OneOrMany, OrOff, Path, Prefix,
-    Pseudonym, RedisUrl, Size, Statuses, Text, Threads, Timeout, Token,
+    Address, AdminAddress, AnySize, AnyTime, Asked, Balance, BodyForm, ByStatus, CheckType, CookieName,
+    Count, HostName, HostPort, JsonPointer, Label, Level, List, Named, Network, OneOrMany, OrOff, Path,
+    Prefix, Pseudonym, RedisUrl, Size, Statuses, Text, Threads, Timeout, Token, Versions,
 };
 use super::read::{Node, Reader, Set, State};
 use super::reference::section_schema;
@@ -358,6 +358,8 @@ table! {
         r#match: MatchTable = {}, or { path = "/query" };
         /// The upstream that answers.
         upstream: Text = absent, or "api";
+        /// Other upstreams that answer a part of the requests, such as a new version on trial.
+        split: SplitTable = absent, or { to = [{ upstream = "canary", share = 5 }] };
         /// The cache before it: its name, or { use = NAME } with what is particular to this route.
         cache: CacheUse = absent, or "api";
         /// A prefix to remove from the path: with "/api", /api/users is sent on as /users.
@@ -370,6 +372,33 @@ table! {
         priority: Priority = "normal", or "high";
         /// An answer that the gateway gives itself, in place of an upstream.
         respond: RespondTable = absent, or { status = 404 };
+    }
+}
+
+table! {
+    /// Other upstreams that answer a part of a route's requests; its own answers the rest.
+    SplitTable {
+        /// Who gets what; the first that takes a request has it.
+        to: List<PartTable> = required, or [{ upstream = "canary", header = "X-Canary" }, { upstream = "canary", share = 5 }];
+        /// What keeps a client in its share: "client" (its network), "path", "header NAME", "cookie NAME" or "query NAME". Not written, or a
+        /// request without it: chance, each time.
+        by: HashOn = absent, or "cookie session";
+        /// Whether answers of the upstreams are stored apart: "together" if they are the same whoever gives them.
+        cache: Versions = "apart", or "together";
+    }
+}
+
+table! {
+    /// What another upstream gets: by `share`, `header` or `cookie`.
+    PartTable {
+        /// Its name.
+        upstream: Text = required, or "canary";
+        /// So many requests in a hundred.
+        share: Count<0, 100> = absent, or 5;
+        /// Requests with this field, or with this value of it: "X-Canary" or "X-Canary: yes".
+        header: Asked = absent, or "X-Canary: yes";
+        /// Requests with this cookie, or with this value of it: "canary" or "canary=yes".
+        cookie: Asked = absent, or "canary=yes";
     }
 }
 

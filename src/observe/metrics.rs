@@ -689,6 +689,7 @@ pub(super) mod tests {
         plan::Route {
             name: RouteName::from(name),
             action,
+            split: None,
             rewrite: Default::default(),
             max_body_size: None,
             priority: Default::default(),

@@ -35,6 +35,8 @@ mod pick;
 
 mod sticky;
 
+mod split;
+
 mod pool;
 
 mod eject;

@@ -5,6 +5,8 @@
 mod caches;
 mod listeners;
 mod routes;
+mod split;
+mod sticky;
 mod upstreams;
 
 use super::file::{File, LogTable, RedisTable, ServerTable, time};
@@ -26,6 +28,8 @@ pub fn plan(file: &File, reader: &mut Reader<'_>) -> Option<Plan> {
     let caches = caches::all(file, reader);
     let routes = routes::all(file, reader);
     let (routes, table) = routes?;
+    let caches = caches?;
+    sticky::judge(file, &routes, &caches, reader)?;
     Some(Plan {
         server: server?,
         listeners: listeners?,
@@ -33,7 +37,7 @@ pub fn plan(file: &File, reader: &mut Reader<'_>) -> Option<Plan> {
         log: log?,
         redis: redis?,
         upstreams: upstreams?,
-        caches: caches?,
+        caches,
         routes,
         table,
     })

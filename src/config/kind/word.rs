@@ -120,6 +120,20 @@ words! { CheckType, "a type of health check",
     "tcp" => Self::Tcp,
 }
 
+/// Whether answers of several upstreams are stored apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Versions {
+    /// Each under a key of its own.
+    Apart,
+    /// Under one.
+    Together,
+}
+
+words! { Versions, "a way to store several versions",
+    "apart" => Self::Apart,
+    "together" => Self::Together,
+}
+
 /// How a request's content enters its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyForm {

@@ -31,6 +31,7 @@ use crate::proxy::admin::AdminApp;
 use crate::proxy::connection::{Connections, Open};
 use crate::proxy::live::{Cache, Live, Upstream};
 use crate::proxy::probe::Prober;
+use crate::proxy::tls::{self, files::Wrong};
 use crate::store::Store;
 use crate::store::flight::Flights;
 use crate::store::redis::RedisTier;
@@ -56,6 +57,14 @@ pub enum StartError {
     /// The access log could not be opened.
     #[error("cannot open the access log for appending: {0}")]
     AccessLog(std::io::Error),
+    /// A certificate, a key or what belongs to them cannot be used.
+    #[error("listen.{listener}.tls: {wrong}")]
+    Tls {
+        /// The listener.
+        listener: String,
+        /// What is wrong.
+        wrong: Wrong,
+    },
     /// The Redis URL does not read.
     #[error("redis.url: {0}")]
     Redis(String),
@@ -106,6 +115,8 @@ pub fn start(plan: Plan) -> Result<Running, StartError> {
     let sockets: Vec<TcpListener> = plan.listeners.iter().map(|l| bind(l.addr)).collect::<Result<_, _>>()?;
     let admin_socket = plan.admin.addr.map(bind).transpose()?;
     let live = Arc::new(live(plan)?);
+    let secured =
+        live.plan.listeners.iter().map(|l| secured(l, &live.metrics)).collect::<Result<Vec<_>, _>>()?;
 
     let (shutdown, stop) = watch::channel(false);
     let open = Arc::new(Open::default());
@@ -115,7 +126,12 @@ pub fn start(plan: Plan) -> Result<Running, StartError> {
     let conf = Arc::new(ServerConf { upstream_keepalive_pool_size: 1024, ..ServerConf::default() });
     let proxy = Arc::new(http_proxy(&conf, Gateway::new(live.clone())));
     for (position, socket) in sockets.into_iter().enumerate() {
-        let app = Connections::new(live.clone(), proxy.clone(), position, open.clone());
+        let tls = secured[position].clone();
+        if let Some(server) = tls.clone().filter(|server| !server.reload_every().is_zero()) {
+            let name = live.plan.listeners[position].name.to_string();
+            tasks.push(tokio::spawn(tls::watch::run(server, name, stop.clone())));
+        }
+        let app = Connections::new(live.clone(), proxy.clone(), position, open.clone(), tls);
         let (address, task) = serve(live.plan.listeners[position].name.as_str(), app, socket, stop.clone());
         addresses.push(address);
         tasks.push(task);
@@ -161,6 +177,26 @@ fn live(plan: Plan) -> Result<Live, StartError> {
         ready: Arc::new(AtomicBool::new(false)),
         short_way: AtomicBool::new(true),
     })
+}
+
+/// `None`: the listener is not secured.
+fn secured(plan: &plan::Listener, metrics: &Metrics) -> Result<Option<Arc<tls::Server>>, StartError> {
+    let Some(settings) = &plan.tls else { return Ok(None) };
+    let server = tls::Server::new(settings, metrics.tls(&plan.name));
+    server.map(Arc::new).map(Some).map_err(|wrong| StartError::Tls { listener: plan.name.to_string(), wrong })
+}
+
+/// What is wrong with the files of a listener, the calendar included; `None`: nothing.
+pub fn wrong_with(listener: &plan::Listener) -> Option<String> {
+    let settings = listener.tls.as_ref()?;
+    let name = listener.name.as_str();
+    match tls::check(settings) {
+        Err(wrong) => Some(format!("listen.{name}.tls: {wrong}")),
+        Ok(pairs) => settings.certificates.iter().zip(pairs).find_map(|(files, pair)| {
+            let why = pair.untimely?.as_str();
+            Some(format!("listen.{name}.tls: {}: the certificate {why}", files.cert.display()))
+        }),
+    }
 }
 
 fn upstream(plan: &plan::Upstream, clock: &Arc<Clock>, metrics: &Metrics) -> Upstream {

@@ -6,10 +6,11 @@ use std::time::Duration;
 use http::Method;
 use prometheus::{Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 
-use super::names;
 use super::series::{Codes, Family, Words};
+pub use super::tls::TlsMetrics;
+use super::{names, tls};
 use crate::balance::retry::FailedAt;
-use crate::base::name::{CacheName, UpstreamName};
+use crate::base::name::{CacheName, ListenerName, UpstreamName};
 use crate::guard::request::Refusal;
 use crate::plan::{Action, Plan, Route, RouteId, Upstream};
 
@@ -27,6 +28,7 @@ pub struct Metrics {
     refused: [IntCounter; REFUSALS.len()],
     in_flight: IntGauge,
     access_log_dropped: IntCounter,
+    tls: tls::Families,
 }
 
 /// What the cache did, as a label.
@@ -118,9 +120,11 @@ impl Metrics {
             refused: REFUSALS.map(|why| families.refused.series(&[why])),
             in_flight: families.in_flight.series(&[]),
             access_log_dropped: families.access_log_dropped.series(&[]),
+            tls: tls::Families::new(&registry),
             registry,
             families,
         };
+        metrics.tls.of(plan);
         if plan.redis.is_some() {
             metrics.redis();
         }
@@ -184,6 +188,11 @@ impl Metrics {
     pub fn upstream(&self, name: &UpstreamName) -> UpstreamMetrics {
         let known = self.upstreams.iter().find(|(n, _)| n == name);
         known.map_or_else(|| self.families.upstream(name, &[]), |(_, series)| series.clone())
+    }
+
+    /// The handles of a secured listener.
+    pub fn tls(&self, listener: &ListenerName) -> TlsMetrics {
+        self.tls.listener(listener.as_str())
     }
 
     /// An access log line was dropped, because its writer was behind.
@@ -696,6 +705,41 @@ pub(super) mod tests {
         }
     }
 
+    fn secured() -> plan::Listener {
+        let zero = Duration::ZERO;
+        plan::Listener {
+            name: "web".into(),
+            addr: ([127, 0, 0, 1], 0).into(),
+            limits: plan::ClientLimits {
+                header_timeout: zero,
+                idle_timeout: zero,
+                read_timeout: zero,
+                write_timeout: zero,
+                keepalive_requests: 1,
+                max_header_size: ByteSize::kib(1),
+                max_header_fields: 1,
+                max_body_size: ByteSize::kib(1),
+                room: crate::guard::crowd::Room { all: 0, each: 0 },
+                min_rate: ByteSize::kib(1),
+            },
+            tls: Some(plan::listen::Tls {
+                certificates: vec![plan::listen::Certificate {
+                    cert: "a.pem".into(),
+                    key: "a.key".into(),
+                    ocsp: None,
+                }],
+                profile: plan::listen::Profile::Modern,
+                clients: plan::listen::Clients::Anyone,
+                unknown_names: plan::listen::UnknownNames::First,
+                tickets: true,
+                handshake_timeout: zero,
+                reload: zero,
+                hsts: None,
+            }),
+            https_port: None,
+        }
+    }
+
     /// Routes `cached` and `plain` to upstream `api` of two instances, and `fixed`, which answers 418; a cache `pages` of 1 MiB; a Redis.
     pub(in crate::observe) fn plan() -> Plan {
         Plan {
@@ -706,7 +750,7 @@ pub(super) mod tests {
                 trusted_proxies: Default::default(),
                 name: "vanne".into(),
             },
-            listeners: Vec::new(),
+            listeners: vec![secured()],
             admin: plan::Admin { addr: None, token: None },
             log: plan::Log { level: "info".into(), format: LogFormat::Text, access: AccessLog::Off },
             redis: Some(plan::Redis {

@@ -5,6 +5,7 @@
 mod caches;
 mod listeners;
 mod routes;
+mod tls;
 mod upstreams;
 
 use super::file::{File, LogTable, RedisTable, ServerTable, time};

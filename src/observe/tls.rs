@@ -1,12 +1,13 @@
 //! Series of secured listeners.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::{Histogram, IntCounter, IntGauge, Registry};
+use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::names;
-use super::series::{Family, Words};
+use super::series::{Family, Shows, Words};
 use crate::plan::Plan;
 
 /// The families of secured listeners.
@@ -46,8 +47,19 @@ const RESULTS: [[&str; 1]; 12] = [
 ];
 const RELOADS: [[&str; 1]; 2] = [["ok"], ["failed"]];
 
+/// The names of secured listeners and their certificates, as labels have them.
+pub(super) fn names(plan: &Plan) -> HashSet<String> {
+    let secured = plan.listeners.iter().filter_map(|l| Some((l.name.to_string(), l.tls.as_ref()?)));
+    secured
+        .flat_map(|(name, tls)| {
+            let files = tls.certificates.iter().map(|pair| pair.cert.display().to_string());
+            files.chain([name]).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
 impl Families {
-    pub(super) fn new(registry: &Registry) -> Self {
+    pub(super) fn new(registry: &impl Shows) -> Self {
         Self {
             handshakes: Family::new(registry, &names::TLS_HANDSHAKES),
             duration: Family::new(registry, &names::TLS_HANDSHAKE_DURATION),

@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use openssl::ssl::{
@@ -152,11 +151,6 @@ impl Server {
         self.contexts.store(Arc::new(context));
         self.note(&pairs);
         Ok(())
-    }
-
-    /// How often the files are looked at for a change; zero: never.
-    pub fn reload_every(&self) -> Duration {
-        self.plan.reload
     }
 
     fn note(&self, pairs: &[Pair]) {

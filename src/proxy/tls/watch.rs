@@ -1,9 +1,7 @@
 //! Files that change while we run: read anew, all or nothing.
 
-use std::sync::Arc;
-use std::time::SystemTime;
-
-use tokio::sync::watch;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
 
 use super::{Server, files};
 
@@ -14,14 +12,15 @@ type State = Vec<Option<(SystemTime, u64, u64)>>;
 ///
 /// They are polled: what is watched through the kernel is lost when a folder is replaced or mounted from elsewhere, and a certificate is in no hurry.
 /// Files that were caught between the writing of a certificate and that of its key are wrong for one look, and right at the next.
-pub async fn run(server: Arc<Server>, listener: String, mut stop: watch::Receiver<bool>) {
-    let mut used = state(&server).await;
+/// It ends with the server.
+pub async fn run(server: Weak<Server>, listener: String, every: Duration) {
+    let Some(first) = server.upgrade() else { return };
+    let mut used = state(&first).await;
+    drop(first);
     let mut wrong: Option<String> = None;
     loop {
-        tokio::select! {
-            () = tokio::time::sleep(server.reload_every()) => {}
-            _ = stop.wait_for(|stop| *stop) => return,
-        }
+        tokio::time::sleep(every).await;
+        let Some(server) = server.upgrade() else { return };
         let now = state(&server).await;
         if now == used {
             continue;

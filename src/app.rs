@@ -177,6 +177,8 @@ fn cache(plan: &plan::Cache, redis: Option<Arc<RedisTier>>, clock: &Arc<Clock>, 
         uses: (plan.rules.min_uses > 1).then(Uses::default),
         flights: Arc::new(Flights::default()),
         max_object: plan.max_object.0,
+        coalesce: plan.coalesce,
+        lease: plan.lease,
         wait_timeout: plan.wait_timeout,
         metrics: numbers,
     }

@@ -12,8 +12,8 @@ use crate::balance::Method as Balance;
 use crate::balance::eject::Rules as Eject;
 use crate::base::name::{CacheName, ListenerName, RouteName, UpstreamName};
 use crate::base::unit::ByteSize;
-use crate::cache::Rules as CacheRules;
 use crate::cache::content::{ContentKey, StoreWhen};
+use crate::cache::{Coalesce, Rules as CacheRules};
 use crate::forward::HostRule;
 use crate::guard::client::TrustedProxies;
 use crate::guard::crowd::Room;
@@ -290,6 +290,10 @@ pub struct Cache {
     pub memory: ByteSize,
     /// Larger answers are passed on and not stored.
     pub max_object: ByteSize,
+    /// Among whom one fetch serves all who ask.
+    pub coalesce: Coalesce,
+    /// How long a gateway may fetch for the fleet without a sign of life.
+    pub lease: Duration,
     /// How long a request waits for another's fetch of the same answer before it fetches for itself.
     pub wait_timeout: Duration,
 }

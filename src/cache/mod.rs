@@ -72,6 +72,19 @@ pub struct BypassRules {
 /// The targeted field that every shared cache near the origin may be told by (RFC 9213 §3.1).
 pub const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
 
+/// Among whom one fetch serves all who ask for the same answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Coalesce {
+    /// Everybody fetches for himself.
+    Off,
+    /// The requests of one gateway.
+    Process,
+    /// Those of all gateways that share a Redis; without Redis, those of one gateway. The default: what is worth a cache is worth fetching once, and
+    /// the question to Redis is a fraction of a millisecond that only misses pay.
+    #[default]
+    Fleet,
+}
+
 /// What the operator's `ttl` means next to the origin's word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TtlMode {

@@ -10,15 +10,15 @@ use toml::de::DeValue;
 
 use super::kind::{
     Address, AdminAddress, AnySize, AnyTime, BodyForm, ByStatus, CheckType, CookieName, Count, HostName,
-    HostPort, JsonPointer, Label, Level, List, Named, Network, OneOrMany, OrOff, Path, Prefix, Pseudonym,
-    RedisUrl, Size, Statuses, Text, Threads, Timeout, Token,
+    HostPort, JsonPointer, Label, LeaseTime, Level, List, Named, Network, OneOrMany, OrOff, Path, Prefix,
+    Pseudonym, RedisUrl, Size, Statuses, Text, Threads, Timeout, Token,
 };
 use super::read::{Node, Reader, Set, State};
 use super::reference::section_schema;
 use super::setting::{Fallback, Section, Setting, Shape};
 use super::table::table;
 use crate::balance::Method as Balance;
-use crate::cache::{ClientDirectives, QueryRule, SetCookie, TtlMode};
+use crate::cache::{ClientDirectives, Coalesce, QueryRule, SetCookie, TtlMode};
 use crate::forward::HostRule;
 use crate::plan::{AccessLog, LogFormat, Priority};
 
@@ -271,6 +271,11 @@ table! {
         min_uses: Count<1, 255> = 1, or 2;
         /// Which requests pass the cache by.
         bypass: BypassTable = {}, or { cookies = ["session"] };
+        /// Among whom one fetch serves all who ask for the same answer at the same time: "fleet" (all gateways that share a Redis), "process"
+        /// (the requests of one gateway), or "off" (everybody fetches for himself).
+        coalesce: Coalesce = "fleet", or "process";
+        /// With "fleet": how long others wait for a gateway that died while it fetched. One that lives says so three times as often.
+        lease: LeaseTime = "3s", or "1s";
         /// How long a request waits for another's fetch of the same answer before it fetches for itself.
         wait_timeout: AnyTime = "10s", or "2s";
         /// What tells two answers apart, beside scheme, host, port and path.

@@ -214,6 +214,12 @@ impl CacheMetrics {
         self.0.collapsed.inc();
     }
 
+    /// The fleet was asked who fetches (`taken`, `shared`, `unfit`, `not-shared`, `nothing`, `late`, `deserted`, `unknown`), or took the right to fetch
+    /// away (`lost`).
+    pub fn lease(&self, result: &'static str) {
+        self.0.leases.with([result], IntCounter::inc);
+    }
+
     /// An answer was stored, or why not (`stored`, or a word of `cache::policy::Refuse`, or `too-large`, `truncated`).
     pub fn store(&self, result: &'static str) {
         self.0.stores.with([result], IntCounter::inc);
@@ -342,6 +348,7 @@ struct Families {
     cache_lookups: Family<IntCounter>,
     cache_lookup_duration: Family<Histogram>,
     cache_collapsed: Family<IntCounter>,
+    cache_leases: Family<IntCounter>,
     cache_stores: Family<IntCounter>,
     cache_entries: Family<IntGauge>,
     cache_bytes: Family<IntGauge>,
@@ -381,6 +388,7 @@ struct CacheSeries {
     lookups: Words<IntCounter, 2>,
     lookup_duration: Words<Histogram, 1>,
     collapsed: IntCounter,
+    leases: Words<IntCounter, 1>,
     stores: Words<IntCounter, 1>,
     evictions: IntCounter,
     entries: IntGauge,
@@ -436,6 +444,7 @@ impl Families {
             cache_lookups: Family::new(registry, &names::CACHE_LOOKUPS),
             cache_lookup_duration: Family::new(registry, &names::CACHE_LOOKUP_DURATION),
             cache_collapsed: Family::new(registry, &names::CACHE_COLLAPSED),
+            cache_leases: Family::new(registry, &names::CACHE_LEASES),
             cache_stores: Family::new(registry, &names::CACHE_STORES),
             cache_entries: Family::new(registry, &names::CACHE_ENTRIES),
             cache_bytes: Family::new(registry, &names::CACHE_BYTES),
@@ -499,6 +508,7 @@ impl Families {
             lookups: Words::new(&self.cache_lookups, &[name], &LOOKUPS),
             lookup_duration: Words::new(&self.cache_lookup_duration, &[name], &TIERS),
             collapsed: self.cache_collapsed.series(&[name]),
+            leases: Words::new(&self.cache_leases, &[name], &LEASES),
             stores: Words::new(&self.cache_stores, &[name], &STORES),
             evictions: self.cache_evictions.series(&[name, "memory"]),
             entries: self.cache_entries.series(&[name, "memory"]),
@@ -630,8 +640,19 @@ const LOOKUPS: [[&str; 2]; 6] = [
     ["memory", "error"],
 ];
 const TIERS: [[&str; 1]; 2] = [["memory"], ["redis"]];
+const LEASES: [[&str; 1]; 9] = [
+    ["taken"],
+    ["shared"],
+    ["unfit"],
+    ["not-shared"],
+    ["nothing"],
+    ["late"],
+    ["deserted"],
+    ["unknown"],
+    ["lost"],
+];
 const STORES: [[&str; 1]; 3] = [["stored"], ["too-large"], ["truncated"]];
-const COMMANDS: [[&str; 1]; 3] = [["get"], ["set"], ["del"]];
+const COMMANDS: [[&str; 1]; 4] = [["get"], ["set"], ["del"], ["lease"]];
 const REDIS_ERRORS: [[&str; 1]; 6] =
     [["timeout"], ["connection"], ["response"], ["damaged"], ["circuit-open"], ["dropped"]];
 const RETRIES: [[&str; 1]; 4] = [["connect"], ["reused-connection"], ["before-answer"], ["timeout"]];
@@ -721,6 +742,8 @@ pub(super) mod tests {
                 rules: Default::default(),
                 memory: ByteSize::mib(1),
                 max_object: ByteSize::kib(1),
+                coalesce: Default::default(),
+                lease: Duration::from_secs(3),
                 wait_timeout: Duration::from_secs(1),
             }],
             routes: vec![
@@ -925,6 +948,7 @@ pub(super) mod tests {
         cache.lookup("memory", "hit", Duration::from_micros(3));
         cache.clone().lookup("redis", "miss", Duration::from_millis(1));
         cache.collapsed();
+        cache.lease("shared");
         cache.store("stored");
         cache.store("private");
         cache.evicted();
@@ -940,6 +964,7 @@ pub(super) mod tests {
                 ),
                 (r#"vanne_cache_lookup_duration_seconds_sum{name="pages",tier="redis"}"#, 0.001),
                 (r#"vanne_cache_collapsed_total{name="pages"}"#, 1.0),
+                (r#"vanne_cache_leases_total{name="pages",result="shared"}"#, 1.0),
                 (r#"vanne_cache_stores_total{name="pages",result="stored"}"#, 1.0),
                 (r#"vanne_cache_stores_total{name="pages",result="private"}"#, 1.0),
                 (r#"vanne_cache_evictions_total{name="pages",tier="memory"}"#, 1.0),

@@ -86,6 +86,8 @@ metrics! {
         "Seconds of a look-up in one tier of a cache.";
     CACHE_COLLAPSED: Kind::Counter, "cache_collapsed_total", ["name"],
         "Requests that shared another request's fetch.";
+    CACHE_LEASES: Kind::Counter, "cache_leases_total", ["name", "result"],
+        "Fetches for which the other gateways were asked first, by what that came to.";
     CACHE_STORES: Kind::Counter, "cache_stores_total", ["name", "result"],
         "Fetched answers, by whether they were stored or why not.";
     CACHE_ENTRIES: Kind::Gauge, "cache_entries", ["name", "tier"],
@@ -142,7 +144,7 @@ pub const LABELS: &[(&str, &str)] = &[
         "as `result` of `vanne_cache_requests_total`, with `hit-memory` and `hit-redis` for `hit`; `none`: the route has no cache",
     ),
     ("code", "the status; `none`: the client left before any was sent; `other`: not within 100–599"),
-    ("command", "`get`, `set`, `del`"),
+    ("command", "`get`, `set`, `del`, `xadd`, `lease`"),
     ("instance", "`host:port` as written in the configuration"),
     (
         "kind",
@@ -160,7 +162,7 @@ pub const LABELS: &[(&str, &str)] = &[
     ),
     (
         "result",
-        "of `vanne_cache_requests_total`: `hit`, `stale`, `miss`, `collapsed`, `revalidated`, `bypass`; of `vanne_cache_lookups_total`: `hit`, `miss`, `error`; of `vanne_cache_stores_total`: `stored`, or why not; of `vanne_health_checks_total`: `success`, `failure`",
+        "of `vanne_cache_requests_total`: `hit`, `stale`, `miss`, `collapsed`, `revalidated`, `bypass`; of `vanne_cache_lookups_total`: `hit`, `miss`, `error`; of `vanne_cache_stores_total`: `stored`, or why not; of `vanne_cache_leases_total`: `taken` (this gateway fetches for all), `shared` (another fetched it), `unfit` (another fetched it, and it must be validated), `not-shared`, `nothing` (another's fetch failed or was not stored), `late` (it took longer than `wait_timeout`), `deserted` (nobody waits any more), `unknown` (Redis could not say), `lost` (another gateway took over); of `vanne_health_checks_total`: `success`, `failure`",
     ),
     ("reused", "`true`: kept from an earlier exchange; `false`: new"),
     ("route", "the route's name in the configuration; `_none`: no route matched"),

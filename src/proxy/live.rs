@@ -8,7 +8,7 @@ use pingora::connectors::http::Connector;
 
 use super::fill::Word;
 use crate::base::clock::Clock;
-use crate::cache::Rules;
+use crate::cache::{Coalesce, Rules};
 use crate::observe::access::Log;
 use crate::observe::metrics::{CacheMetrics, Metrics, UpstreamMetrics};
 use crate::plan::{CacheId, Plan, Route, RouteId, UpstreamId};
@@ -64,6 +64,10 @@ pub struct Cache {
     pub flights: Arc<Flights<Word>>,
     /// Larger answers are not stored.
     pub max_object: u64,
+    /// Among whom one fetch serves all who ask.
+    pub coalesce: Coalesce,
+    /// How long this gateway may fetch for the fleet without a sign of life.
+    pub lease: Duration,
     /// How long a request waits for another's fetch.
     pub wait_timeout: Duration,
     /// Its numbers.

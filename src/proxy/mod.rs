@@ -39,6 +39,7 @@ mod dated;
 pub mod deliver;
 pub mod exchange;
 pub mod fill;
+mod fleet;
 pub mod journey;
 pub mod live;
 pub mod onward;

@@ -210,6 +210,8 @@ pub fn plan(url: &str) -> plan::Plan {
             rules: Default::default(),
             memory: ByteSize::mib(16),
             max_object: ByteSize::mib(1),
+            coalesce: Default::default(),
+            lease: Duration::from_secs(3),
             wait_timeout: Duration::from_secs(1),
         }],
         routes: Vec::new(),

@@ -29,6 +29,8 @@ mod redis;
 
 mod purge;
 
+mod fleet;
+
 mod balance;
 
 mod pool;

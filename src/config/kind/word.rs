@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::group::List;
 use super::text::Label;
 use crate::balance::Method as Balance;
-use crate::cache::{ClientDirectives, QueryRule, SetCookie, TtlMode};
+use crate::cache::{ClientDirectives, Coalesce, QueryRule, SetCookie, TtlMode};
 use crate::config::problem::Problem;
 use crate::config::read::{Node, Reader};
 use crate::config::setting::{FromText, Setting};
@@ -26,6 +26,12 @@ words! { Balance, "a way to balance",
 words! { Priority, "a priority",
     "normal" => Self::Normal,
     "high" => Self::High,
+}
+
+words! { Coalesce, "a way to share fetches",
+    "fleet" => Self::Fleet,
+    "process" => Self::Process,
+    "off" => Self::Off,
 }
 
 words! { TtlMode, "a ttl_mode",

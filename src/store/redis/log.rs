@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `{prefix}:v1:{fleet}:purges` | a stream of purges; a message's id is the purge's epoch |
 //! | `{prefix}:v1:{fleet}:changes` | a stream of keys whose answers a change made invalid |
+//! | `{prefix}:v1:{fleet}:landed` | a stream of fetches that ended while another gateway waited (`redis/lease.rs`) |
 //!
 //! Streams rather than publish and subscribe: who was away reads on where it stopped, and who cannot, because the rest is lost, knows it. Redis makes
 //! the ids from its clock, always greater than the last, so that even a stream that was lost and begun anew repeats none. The oldest purge of
@@ -68,6 +69,7 @@ pub(super) struct Standing {
     purges: Id,
     /// `None`: the streams were never read.
     changes: Option<Id>,
+    landed: Id,
     pending: Vec<(Box<[Label]>, Force)>,
     told_deaf: bool,
 }
@@ -192,6 +194,10 @@ impl Shared {
     async fn listen(&self) -> Result<(), Failure> {
         let mut connection = self.open_log().await?;
         self.catch_up(&mut connection).await?;
+        let landed = self.edge(&mut connection, "XREVRANGE", &self.landed_key()).await?;
+        lock(&self.standing).landed = landed.unwrap_or_default();
+        // Whoever waited before asks again, now that messages arrive.
+        self.leases.cut();
         self.purges.hears();
         let mut heard = self.clock.wall();
         loop {
@@ -205,6 +211,7 @@ impl Shared {
                 Err(_) => Err(Failure::Timeout),
             };
             self.purges.is_deaf_since(heard);
+            self.leases.cut();
             return ended;
         }
     }
@@ -287,17 +294,22 @@ impl Shared {
 
     /// Waits for messages and takes them.
     async fn next(&self, connection: &mut MultiplexedConnection) -> Result<(), Failure> {
-        let (purges, changes) = {
+        let after = {
             let standing = lock(&self.standing);
-            (standing.purges.text(), standing.changes.unwrap_or_default().text())
+            [standing.purges, standing.changes.unwrap_or_default(), standing.landed].map(Id::text)
         };
-        let names = [self.purges_key(), self.changes_key()];
+        let names = [self.purges_key(), self.changes_key(), self.landed_key()];
         let mut command = ::redis::cmd("XREAD");
         command.arg("COUNT").arg(READ).arg("BLOCK").arg(millis(BLOCK));
-        command.arg("STREAMS").arg(&names[..]).arg(purges).arg(changes);
+        command.arg("STREAMS").arg(&names[..]).arg(&after[..]);
         let answer = ask(connection, &command).await?;
         self.take_changes(messages_of(answer.clone(), &names[1]));
-        self.take_purges(messages_of(answer, &names[0]));
+        self.take_purges(messages_of(answer.clone(), &names[0]));
+        // Last: who is told that an answer is there must know what was purged before.
+        for (id, message) in messages_of(answer, &names[2]) {
+            lock(&self.standing).landed = id;
+            self.leases.take(&message);
+        }
         Ok(())
     }
 

@@ -179,6 +179,7 @@ fn cache(plan: &plan::Cache, redis: Option<Arc<RedisTier>>, clock: &Arc<Clock>, 
         max_object: plan.max_object.0,
         coalesce: plan.coalesce,
         lease: plan.lease,
+        relay: plan.relay,
         wait_timeout: plan.wait_timeout,
         metrics: numbers,
     }

@@ -13,7 +13,7 @@ use crate::balance::eject::Rules as Eject;
 use crate::base::name::{CacheName, ListenerName, RouteName, UpstreamName};
 use crate::base::unit::ByteSize;
 use crate::cache::content::{ContentKey, StoreWhen};
-use crate::cache::{Coalesce, Rules as CacheRules};
+use crate::cache::{Coalesce, Relay, Rules as CacheRules};
 use crate::forward::HostRule;
 use crate::guard::client::TrustedProxies;
 use crate::guard::crowd::Room;
@@ -294,6 +294,8 @@ pub struct Cache {
     pub coalesce: Coalesce,
     /// How long a gateway may fetch for the fleet without a sign of life.
     pub lease: Duration,
+    /// Which answers other gateways may follow while they are fetched here.
+    pub relay: Relay,
     /// How long a request waits for another's fetch of the same answer before it fetches for itself.
     pub wait_timeout: Duration,
 }

@@ -85,6 +85,36 @@ pub enum Coalesce {
     Fleet,
 }
 
+/// Which answers another gateway's clients may follow while they are fetched here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Relay {
+    /// None: other gateways do not wait for event streams, and for the rest until it is stored.
+    Off,
+    /// Event streams, which may take minutes. The default: whoever waited for the end of one would see nothing until then.
+    #[default]
+    Streams,
+    /// All.
+    All,
+}
+
+impl Relay {
+    /// Whether an answer with these fields may be followed.
+    pub fn takes(self, fields: &http::HeaderMap) -> bool {
+        match self {
+            Self::Off => false,
+            Self::Streams => is_event_stream(fields),
+            Self::All => true,
+        }
+    }
+}
+
+/// Whether an answer is a stream of events (HTML Standard §9.2): it may take as long as it likes.
+pub fn is_event_stream(fields: &http::HeaderMap) -> bool {
+    let kind = fields.get(http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = kind.and_then(|kind| kind.split(';').next()).map(str::trim);
+    kind.is_some_and(|kind| kind.eq_ignore_ascii_case("text/event-stream"))
+}
+
 /// What the operator's `ttl` means next to the origin's word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TtlMode {

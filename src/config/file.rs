@@ -18,7 +18,7 @@ use super::reference::section_schema;
 use super::setting::{Fallback, Section, Setting, Shape};
 use super::table::table;
 use crate::balance::Method as Balance;
-use crate::cache::{ClientDirectives, Coalesce, QueryRule, SetCookie, TtlMode};
+use crate::cache::{ClientDirectives, Coalesce, QueryRule, Relay, SetCookie, TtlMode};
 use crate::forward::HostRule;
 use crate::plan::{AccessLog, LogFormat, Priority};
 
@@ -276,6 +276,9 @@ table! {
         coalesce: Coalesce = "fleet", or "process";
         /// With "fleet": how long others wait for a gateway that died while it fetched. One that lives says so three times as often.
         lease: LeaseTime = "3s", or "1s";
+        /// With "fleet": what the clients of another gateway get while it is still being fetched here: "streams" (text/event-stream), "all", or
+        /// "off". The rest they get when it is stored; an event stream that is not relayed each gateway fetches for itself.
+        relay: Relay = "streams", or "all";
         /// How long a request waits for another's fetch of the same answer before it fetches for itself.
         wait_timeout: AnyTime = "10s", or "2s";
         /// What tells two answers apart, beside scheme, host, port and path.

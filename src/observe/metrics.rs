@@ -214,7 +214,7 @@ impl CacheMetrics {
         self.0.collapsed.inc();
     }
 
-    /// The fleet was asked who fetches (`taken`, `shared`, `unfit`, `not-shared`, `nothing`, `late`, `deserted`, `unknown`), or took the right to fetch
+    /// The fleet was asked who fetches (`taken`, `shared`, `followed`, `unfit`, `not-shared`, `nothing`, `late`, `deserted`, `unknown`), or took the right to fetch
     /// away (`lost`).
     pub fn lease(&self, result: &'static str) {
         self.0.leases.with([result], IntCounter::inc);
@@ -640,9 +640,10 @@ const LOOKUPS: [[&str; 2]; 6] = [
     ["memory", "error"],
 ];
 const TIERS: [[&str; 1]; 2] = [["memory"], ["redis"]];
-const LEASES: [[&str; 1]; 9] = [
+const LEASES: [[&str; 1]; 10] = [
     ["taken"],
     ["shared"],
+    ["followed"],
     ["unfit"],
     ["not-shared"],
     ["nothing"],
@@ -743,6 +744,7 @@ pub(super) mod tests {
                 memory: ByteSize::mib(1),
                 max_object: ByteSize::kib(1),
                 coalesce: Default::default(),
+                relay: Default::default(),
                 lease: Duration::from_secs(3),
                 wait_timeout: Duration::from_secs(1),
             }],

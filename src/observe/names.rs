@@ -162,7 +162,7 @@ pub const LABELS: &[(&str, &str)] = &[
     ),
     (
         "result",
-        "of `vanne_cache_requests_total`: `hit`, `stale`, `miss`, `collapsed`, `revalidated`, `bypass`; of `vanne_cache_lookups_total`: `hit`, `miss`, `error`; of `vanne_cache_stores_total`: `stored`, or why not; of `vanne_cache_leases_total`: `taken` (this gateway fetches for all), `shared` (another fetched it), `unfit` (another fetched it, and it must be validated), `not-shared`, `nothing` (another's fetch failed or was not stored), `late` (it took longer than `wait_timeout`), `deserted` (nobody waits any more), `unknown` (Redis could not say), `lost` (another gateway took over); of `vanne_health_checks_total`: `success`, `failure`",
+        "of `vanne_cache_requests_total`: `hit`, `stale`, `miss`, `collapsed`, `revalidated`, `bypass`; of `vanne_cache_lookups_total`: `hit`, `miss`, `error`; of `vanne_cache_stores_total`: `stored`, or why not; of `vanne_cache_leases_total`: `taken` (this gateway fetches for all), `shared` (another fetched it), `followed` (another fetches it, and it came from there as it came), `unfit` (another fetched it, and it must be validated), `not-shared`, `nothing` (another's fetch failed or was not stored), `late` (it took longer than `wait_timeout`), `deserted` (nobody waits any more), `unknown` (Redis could not say), `lost` (another gateway took over); of `vanne_health_checks_total`: `success`, `failure`",
     ),
     ("reused", "`true`: kept from an earlier exchange; `false`: new"),
     ("route", "the route's name in the configuration; `_none`: no route matched"),

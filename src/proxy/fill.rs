@@ -75,6 +75,8 @@ pub struct Source {
     pub tries: u32,
     /// The origin's own status.
     pub status: Option<u16>,
+    /// Another gateway asked it.
+    pub elsewhere: bool,
 }
 
 /// The head of an answer that is not stored.
@@ -129,6 +131,7 @@ impl Fill {
                 writer.say(Word::Stored(entry, Stored::Elsewhere));
                 return writer.finish();
             }
+            Turn::Follow(record, relayed) => return self.follow_elsewhere(*record, relayed, writer).await,
             // Whoever came in this instant finds the fetch gone and looks again.
             Turn::Deserted => return,
         }
@@ -169,6 +172,7 @@ impl Fill {
             instance: failed.instance.as_deref().map(Into::into),
             tries: failed.tries,
             status: None,
+            elsewhere: false,
         };
         match self.stand_in() {
             Some(entry) if failed.failure.is_upstream() => {
@@ -296,6 +300,7 @@ impl Fill {
         }
         let record = Arc::new(record);
         writer.say(Word::Coming(record.clone(), source(&answer)));
+        self.offer(&record, &writer);
         let mut size = 0u64;
         loop {
             match answer.chunk().await {
@@ -381,6 +386,7 @@ fn source(answer: &Answer) -> Source {
         instance: Some(answer.instance.as_str().into()),
         tries: answer.tries,
         status: Some(answer.head.status.as_u16()),
+        elsewhere: false,
     }
 }
 

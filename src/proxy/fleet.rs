@@ -6,20 +6,26 @@
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
+use bytes::Bytes;
+use futures_util::FutureExt as _;
 use tokio::time::Sleep;
 
-use super::fill::{Fill, NOT_SHARED_FOR, Word, deserted};
+use super::fill::{Fill, NOT_SHARED_FOR, Source, Word, deserted};
 use crate::base::clock::WallTime;
-use crate::cache::directive;
 use crate::cache::lookup::{self, Reuse};
+use crate::cache::record::Record;
+use crate::cache::{directive, is_event_stream};
 use crate::store::Entry;
-use crate::store::flight::Writer;
-use crate::store::redis::lease::{Lease, Outcome, Queue, Taken, Woken};
+use crate::store::flight::{End, Joiner, Reader, Writer};
+use crate::store::redis::lease::{Followed, Lease, Outcome, Queue, Taken, Woken};
+use crate::store::redis::relay::{Part, Relay, Relayed};
 
 /// The part of `wait_timeout` that a fill waits for another gateway.
 const PART: f64 = 0.9;
 /// So often what another gateway is said to have stored is looked for in vain before everybody fetches for himself.
 const LOOKS: usize = 3;
+/// How many pieces of content are relayed at once.
+const TOGETHER: usize = 64;
 
 /// What becomes of a fill.
 pub(super) enum Turn {
@@ -27,6 +33,8 @@ pub(super) enum Turn {
     Fetch,
     /// Another gateway fetched this.
     Have(Arc<Entry>),
+    /// Another gateway is fetching this, and it can be followed.
+    Follow(Box<Record>, Relayed),
     /// Nobody waits for it any more.
     Deserted,
 }
@@ -37,6 +45,8 @@ enum Ended {
     Taken(Lease, Option<Arc<Entry>>),
     /// Another gateway fetched what serves.
     Shared(Arc<Entry>),
+    /// Another gateway is fetching it, and it is followed.
+    Followed(Box<Record>, Relayed),
     /// What another gateway fetched must be validated before it serves.
     Unfit(Arc<Entry>),
     /// What another gateway fetches is not for sharing.
@@ -57,6 +67,7 @@ impl Ended {
         match self {
             Self::Taken(..) => "taken",
             Self::Shared(_) => "shared",
+            Self::Followed(..) => "followed",
             Self::Unfit(_) => "unfit",
             Self::NotShared => "not-shared",
             Self::Nothing => "nothing",
@@ -90,6 +101,7 @@ impl Fill {
             }
             Ended::Unfit(newer) => self.stale = Some(newer),
             Ended::Shared(entry) => return Turn::Have(entry),
+            Ended::Followed(record, relayed) => return Turn::Follow(record, relayed),
             Ended::Deserted => return Turn::Deserted,
             Ended::NotShared => {
                 self.cache.store.not_shared(&self.key, NOT_SHARED_FOR);
@@ -114,6 +126,11 @@ impl Fill {
             let woken = match queue.take(epoch, looks > 0).await {
                 Taken::Unknown => return Ended::Unknown,
                 Taken::Ours(lease) => return self.taken(lease, waited).await,
+                Taken::Streams(fetch) => match queue.follow(fetch, self.key.text()).await {
+                    Followed::Begun(record, relayed) => return Ended::Followed(record, relayed),
+                    Followed::Landed => Woken::Told(Outcome::Stored),
+                    Followed::Silent => return Ended::Nothing,
+                },
                 Taken::Done => Woken::Told(Outcome::Stored),
                 Taken::Theirs => match self.wait(&mut queue, writer, patience.as_mut()).await {
                     Ok(woken) => woken,
@@ -122,7 +139,8 @@ impl Fill {
             };
             waited = true;
             match woken {
-                Woken::Silence => {}
+                // Asked again, it says by what name it can be followed.
+                Woken::Silence | Woken::Told(Outcome::Streams) => {}
                 Woken::Told(Outcome::NotShared) => return Ended::NotShared,
                 Woken::Told(Outcome::Nothing) => return Ended::Nothing,
                 Woken::Told(Outcome::Stored) => match self.look().await {
@@ -196,10 +214,89 @@ impl Fill {
         found.entry.is_some_and(|entry| entry.record.received > sent)
     }
 
+    /// Tells those who wait elsewhere what they may have of an answer that begins to come.
+    pub(super) fn offer(&mut self, record: &Arc<Record>, writer: &Writer<Word>) {
+        let Some(lease) = &self.lease else { return };
+        if self.cache.relay.takes(&record.fields) {
+            tokio::spawn(relay(lease.open(), record.clone(), writer.joiner()));
+        } else if is_event_stream(&record.fields) {
+            // It may take minutes, and nobody elsewhere would see any of it until then.
+            self.give_back(Outcome::Nothing);
+        }
+    }
+
+    /// Passes on what another gateway fetches. It is that gateway's to store.
+    pub(super) async fn follow_elsewhere(self, record: Record, mut relayed: Relayed, writer: Writer<Word>) {
+        let status = Some(record.status.as_u16());
+        let source = Source { instance: None, tries: 0, status, elsewhere: true };
+        writer.say(Word::Coming(Arc::new(record), source));
+        loop {
+            let part = tokio::select! {
+                part = relayed.next() => part,
+                () = writer.deserted() => return,
+            };
+            match part {
+                Part::Content(piece) => {
+                    if writer.push(piece).await.is_err() {
+                        return;
+                    }
+                }
+                Part::End => return writer.finish(),
+                // Dropped unfinished, it is seen to be cut.
+                Part::Cut => return,
+            }
+        }
+    }
+
     /// Gives the lease back, if there is one.
     pub(super) fn give_back(&mut self, outcome: Outcome) {
         if let Some(lease) = self.lease.take() {
             lease.give_back(outcome);
         }
     }
+}
+
+/// Writes an answer for other gateways as it comes, once one of them wants it.
+async fn relay(mut relay: Relay, record: Arc<Record>, joiner: Joiner<Word>) {
+    tokio::select! {
+        () = relay.wanted() => {}
+        () = joiner.ended() => return,
+    }
+    let Some(mut reader) = joiner.join() else { return };
+    if !relay.begin(&record).await {
+        return;
+    }
+    loop {
+        let first = tokio::select! {
+            chunk = reader.chunk() => chunk,
+            () = tokio::time::sleep(relay.pulse()) => {
+                // Nothing to add, but it goes on.
+                if !relay.go_on(Vec::new()).await {
+                    return;
+                }
+                continue;
+            }
+        };
+        let (pieces, end) = gather(first, &mut reader);
+        if !pieces.is_empty() && !relay.go_on(pieces).await {
+            return;
+        }
+        if let Some(end) = end {
+            return relay.end(end == End::Complete).await;
+        }
+    }
+}
+
+/// This piece of content and what else is there already, and the end if that is.
+fn gather(first: Result<Bytes, End>, reader: &mut Reader<Word>) -> (Vec<Bytes>, Option<End>) {
+    let mut pieces = Vec::new();
+    let mut next = Some(first);
+    while let Some(chunk) = next {
+        match chunk {
+            Ok(piece) => pieces.push(piece),
+            Err(end) => return (pieces, Some(end)),
+        }
+        next = if pieces.len() < TOGETHER { reader.chunk().now_or_never() } else { None };
+    }
+    (pieces, None)
 }

@@ -8,7 +8,7 @@ use pingora::connectors::http::Connector;
 
 use super::fill::Word;
 use crate::base::clock::Clock;
-use crate::cache::{Coalesce, Rules};
+use crate::cache::{Coalesce, Relay, Rules};
 use crate::observe::access::Log;
 use crate::observe::metrics::{CacheMetrics, Metrics, UpstreamMetrics};
 use crate::plan::{CacheId, Plan, Route, RouteId, UpstreamId};
@@ -68,6 +68,8 @@ pub struct Cache {
     pub coalesce: Coalesce,
     /// How long this gateway may fetch for the fleet without a sign of life.
     pub lease: Duration,
+    /// Which answers other gateways may follow while they are fetched here.
+    pub relay: Relay,
     /// How long a request waits for another's fetch.
     pub wait_timeout: Duration,
     /// Its numbers.

@@ -329,6 +329,7 @@ impl Gateway {
                 if variant != record.variant {
                     return Ok(Followed::Again(Some(asked.key.variant(&variant))));
                 }
+                let fetched = &fetched.by(&source);
                 self.note_fetch(journey, asked, fetched, &source);
                 let outcome = fetched.outcome(source.status, true, Some(self.ttl(&record)));
                 self.deliver_coming(session, journey, &record, reader, &outcome, fetched.trouble).await?;
@@ -467,6 +468,14 @@ struct Fetched {
 }
 
 impl Fetched {
+    /// What another gateway fetched nobody here leads.
+    fn by(&self, source: &Source) -> Self {
+        match source.elsewhere {
+            true => Self { why: self.why, leads: false, trouble: Some(FLEET) },
+            false => Self { why: self.why, leads: self.leads, trouble: self.trouble },
+        }
+    }
+
     fn collapsed(&self, ttl: Option<i64>) -> CacheOutcome {
         CacheOutcome::Forwarded { why: self.why, status: None, stored: false, collapsed: true, ttl }
     }

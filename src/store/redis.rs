@@ -9,7 +9,8 @@
 //! through the marker's generation, so removing the marker removes them all at once; what is unreachable expires, since every value is
 //! written with a lifetime.
 //!
-//! Beside them lie the log of the fleet, purges and changes (`redis/log.rs`), and the leases of those who fetch (`redis/lease.rs`).
+//! Beside them lie the log of the fleet, purges and changes (`redis/log.rs`), the leases of those who fetch (`redis/lease.rs`), and what
+//! one gateway fetches for the clients of another (`redis/relay.rs`).
 //!
 //! One task keeps the connections: it connects, and after a failure connects anew rather than trust a connection on which answers are
 //! outstanding. Another makes the queued writes (`store::behind`). Requests only ever read, within their budget.
@@ -40,10 +41,12 @@ use crate::plan;
 
 pub mod lease;
 mod log;
+pub mod relay;
 
 use self::lease::Leases;
 use self::log::Standing;
 pub use self::log::{Listener, Told};
+use self::relay::Relays;
 
 /// Failures in a row after which Redis is left alone.
 const FAILURES: u32 = 5;
@@ -126,6 +129,7 @@ impl RedisTier {
             standing: Mutex::default(),
             listeners: Mutex::default(),
             leases: Leases::default(),
+            relays: Relays::default(),
             prefix: plan.prefix.clone(),
             budget: plan.timeout,
             client: client(&plan.url)?,
@@ -312,6 +316,7 @@ struct Shared {
     standing: Mutex<Standing>,
     listeners: Mutex<Vec<Weak<dyn Listener>>>,
     leases: Leases,
+    relays: Relays,
     prefix: String,
     budget: Duration,
     client: Client,
@@ -850,6 +855,10 @@ fn client(url: &str) -> Result<Client, String> {
     let tcp = TcpSettings::default().set_nodelay(true);
     let info = url.into_connection_info().map_err(wrong)?.set_tcp_settings(tcp);
     Client::open(info).map_err(wrong)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn hex(hash: &Hash) -> String {

@@ -211,6 +211,7 @@ pub fn plan(url: &str) -> plan::Plan {
             memory: ByteSize::mib(16),
             max_object: ByteSize::mib(1),
             coalesce: Default::default(),
+            relay: Default::default(),
             lease: Duration::from_secs(3),
             wait_timeout: Duration::from_secs(1),
         }],

@@ -505,3 +505,142 @@ async fn every_key_of_a_lease_expires() {
     }
     finish(edges).await;
 }
+
+/// A stream of events with a gate after its first.
+fn stream(gate: &Gate) -> Reply {
+    let events = reply(200).header("content-type", "text/event-stream").cache("max-age=600");
+    events.chunk("data: one\n\n").then_wait(gate).chunk("data: two\n\n").chunk("data: [DONE]\n\n")
+}
+
+const EVENTS: &str = "data: one\n\ndata: two\n\ndata: [DONE]\n\n";
+
+#[tokio::test]
+async fn a_stream_that_runs_on_one_gateway_is_joined_from_another() {
+    let redis = Redis::start().await;
+    let gate = Gate::new("the rest of the stream");
+    let origin = Origin::new().on("/s", stream(&gate)).start().await;
+    let edges = fleet(2, || Edge::serving(&origin), &redis).await;
+    let mut one = edges[0].client.connect().await;
+    one.write("GET /s HTTP/1.1\r\nHost: edge.test\r\n\r\n").await;
+    one.read_until("data: one").await;
+    // Two on the other gateway share one relay.
+    let mut others = Vec::new();
+    for _ in 0..2 {
+        let mut other = edges[1].client.connect().await;
+        other.write("GET /s HTTP/1.1\r\nHost: edge.test\r\n\r\n").await;
+        let head = other.read_until("data: one").await;
+        let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+        assert!(head.contains("text/event-stream") && head.contains("collapsed"), "{head}");
+        others.push(other);
+    }
+    gate.release();
+    one.read_until("[DONE]").await;
+    for other in &mut others {
+        other.read_until("[DONE]").await;
+    }
+    assert_eq!(origin.hits("/s"), 1);
+    drop((one, others));
+    for edge in &edges {
+        edge.get("/s").await.expect(200).body(EVENTS).cache("hit");
+    }
+    for key in redis.keys("*").await {
+        assert!(redis.ttl_ms(&key).await > 0, "{key} never expires");
+    }
+    finish(edges).await;
+}
+
+#[tokio::test]
+async fn all_who_follow_a_stream_get_the_same_bytes_and_its_true_end() {
+    let redis = Redis::start().await;
+    let gate = Gate::new("the head of the stream");
+    let rest = Gate::new("its rest");
+    let origin = Origin::new().on("/s", stream(&rest).gate(&gate)).start().await;
+    let edges = fleet(3, || Edge::serving(&origin), &redis).await;
+    let asked: Vec<_> = edges.iter().map(|edge| ask(edge, "/s")).collect();
+    gate.arrived(1).await;
+    somebody_waits(&redis).await;
+    gate.release();
+    rest.arrived(1).await;
+    rest.release();
+    for answer in asked {
+        answer.await.expect("asked").expect(200).body(EVENTS);
+    }
+    assert_eq!(origin.hits("/s"), 1);
+    finish(edges).await;
+}
+
+#[tokio::test]
+async fn a_stream_whose_source_breaks_is_broken_for_all_and_not_kept() {
+    let redis = Redis::start().await;
+    let gate = Gate::new("the break");
+    let broken = reply(200).header("content-type", "text/event-stream").cache("max-age=600");
+    let broken = broken.chunk("data: one\n\n").then_wait(&gate).then_hang_up();
+    let origin = Origin::new().on("/s", broken).start().await;
+    let edges = fleet(2, || Edge::serving(&origin), &redis).await;
+    let mut clients = Vec::new();
+    for edge in &edges {
+        let mut client = edge.client.connect().await;
+        client.write("GET /s HTTP/1.1\r\nHost: edge.test\r\n\r\n").await;
+        client.read_until("data: one").await;
+        clients.push(client);
+    }
+    assert_eq!(origin.hits("/s"), 1);
+    gate.release();
+    for client in &mut clients {
+        let rest = client.read_to_close().await;
+        assert!(!rest.ends_with(b"0\r\n\r\n"), "a false end");
+    }
+    assert!(!redis.keys("*").await.iter().any(|key| key.ends_with('}')), "it was stored");
+    finish(edges).await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_killed_while_others_follow_its_stream_breaks_it_visibly() {
+    let redis = Redis::start().await;
+    let gate = Gate::new("what never comes");
+    let origin = Origin::new().on("/s", stream(&gate)).start().await;
+    let mut holder = machine(origin.address(), &redis, "lease = \"1s\"").await;
+    let edges = fleet(1, || Edge::serving(&origin).cache("lease = \"1s\""), &redis).await;
+    let mut first = holder.client.connect().await;
+    first.write("GET /s HTTP/1.1\r\nHost: edge.test\r\n\r\n").await;
+    first.read_until("data: one").await;
+    let mut other = edges[0].client.connect().await;
+    other.write("GET /s HTTP/1.1\r\nHost: edge.test\r\n\r\n").await;
+    other.read_until("data: one").await;
+    holder.process.kill();
+    let killed = tokio::time::Instant::now();
+    let rest = other.read_to_close().await;
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "a false end");
+    assert!(killed.elapsed() < Duration::from_secs(4), "{:?}", killed.elapsed());
+    gate.release();
+    finish(edges).await;
+}
+
+#[tokio::test]
+async fn what_is_relayed_is_the_operator_s_to_say() {
+    let json = |gate: &Gate| reply(200).cache("max-age=600").chunk("[1,").then_wait(gate).chunk("2]");
+    for (relay, events, hits) in [("streams", true, 1), ("all", true, 1), ("off", true, 2), ("all", false, 1)]
+    {
+        let redis = Redis::start().await;
+        let gate = Gate::new(relay);
+        let script = if events { stream(&gate) } else { json(&gate) };
+        let origin = Origin::new().on("/s", script).start().await;
+        let with = || Edge::serving(&origin).cache(&format!("relay = \"{relay}\""));
+        let edges = fleet(2, with, &redis).await;
+        let begins = if events { "data: one" } else { "[1," };
+        let mut clients = Vec::new();
+        for edge in &edges {
+            let mut client = edge.client.connect().await;
+            client.write("GET /s HTTP/1.1\r\nHost: edge.test\r\n\r\n").await;
+            client.read_until(begins).await;
+            clients.push(client);
+        }
+        assert_eq!(origin.hits("/s"), hits, "{relay}");
+        gate.release();
+        for client in &mut clients {
+            client.read_until(if events { "[DONE]" } else { "2]" }).await;
+        }
+        drop(clients);
+        finish(edges).await;
+    }
+}

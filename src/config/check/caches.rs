@@ -31,6 +31,7 @@ fn cache(name: &str, table: &CacheTable, reader: &mut Reader<'_>) -> Option<Cach
         max_object: table.max_object.value()?.0,
         coalesce: *table.coalesce.value()?,
         lease: time(&table.lease)?,
+        relay: *table.relay.value()?,
         wait_timeout: time(&table.wait_timeout)?,
     })
 }

@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::group::List;
 use super::text::Label;
 use crate::balance::Method as Balance;
-use crate::cache::{ClientDirectives, Coalesce, QueryRule, SetCookie, TtlMode};
+use crate::cache::{ClientDirectives, Coalesce, QueryRule, Relay, SetCookie, TtlMode};
 use crate::config::problem::Problem;
 use crate::config::read::{Node, Reader};
 use crate::config::setting::{FromText, Setting};
@@ -31,6 +31,12 @@ words! { Priority, "a priority",
 words! { Coalesce, "a way to share fetches",
     "fleet" => Self::Fleet,
     "process" => Self::Process,
+    "off" => Self::Off,
+}
+
+words! { Relay, "a choice of what is relayed",
+    "streams" => Self::Streams,
+    "all" => Self::All,
     "off" => Self::Off,
 }
 

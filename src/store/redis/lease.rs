@@ -25,10 +25,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::{Failure, Link, Pipe, RedisTier, Shared, WRITE, lock, passes};
+use super::relay::{Relay, Relayed, Token};
+use super::{Failure, Link, Pipe, RedisTier, Shared, WRITE, lock, millis, passes};
 use crate::base::clock::MonoTime;
 use crate::base::dice::Dice;
 use crate::cache::purge::Epoch;
+use crate::cache::record::Record;
 use crate::store::memory::Hash;
 
 /// How often who waits asks again: a message may be lost, and a holder may be gone.
@@ -42,7 +44,8 @@ const LASTING: Duration = Duration::from_secs(3600);
 /// The form of a message.
 const FORM: u8 = 1;
 
-/// Takes a lease, or answers with that which is held: a letter (`f` somebody fetches, `w` and somebody waits, `d` done), the token, the last purge
+/// Takes a lease, or answers with that which is held: a letter (`f` somebody fetches, `w` and somebody waits, `s` and it can be
+/// followed, `d` done), the token, the last purge
 /// known to its holder, both as 16 hexadecimal digits, and the millisecond of Redis' clock at which it ends.
 const TAKE: &str = "\
 local time = redis.call('TIME')
@@ -93,6 +96,16 @@ end
 return held:sub(1, 1)
 ";
 
+/// Marks the fetch of a lease as one that can be followed, if the lease is still that of the token. Answers with the letter it had.
+const OPEN: &str = "\
+local held = redis.call('HGET', KEYS[1], ARGV[1])
+if not held or held:sub(2, 17) ~= ARGV[2] then
+  return ''
+end
+redis.call('HSET', KEYS[1], ARGV[1], 's' .. held:sub(2))
+return held:sub(1, 1)
+";
+
 /// How a fetch ended, for those who wait for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -102,10 +115,15 @@ pub enum Outcome {
     NotShared,
     /// There is nothing to be had from it.
     Nothing,
+    /// It goes on, and can be followed.
+    Streams,
 }
 
+/// In a message in place of an outcome: somebody wants to follow a fetch.
+const WANTED: u8 = 0x10;
+
 impl Outcome {
-    const ALL: [Self; 3] = [Self::Stored, Self::NotShared, Self::Nothing];
+    const ALL: [Self; 4] = [Self::Stored, Self::NotShared, Self::Nothing, Self::Streams];
 
     fn byte(self) -> u8 {
         Self::ALL.iter().position(|outcome| *outcome == self).map_or(0, |at| at as u8)
@@ -118,10 +136,25 @@ pub enum Taken {
     Ours(Lease),
     /// Another gateway fetches it.
     Theirs,
+    /// Another gateway fetches it, and it can be followed.
+    Streams(Followable),
     /// Another gateway has just stored it.
     Done,
     /// Redis cannot say.
     Unknown,
+}
+
+/// Names a fetch that can be followed.
+pub struct Followable(Token);
+
+/// What the wish to follow came to.
+pub enum Followed {
+    /// This is its head.
+    Begun(Box<Record>, Relayed),
+    /// It has ended meanwhile.
+    Landed,
+    /// Its holder does not answer.
+    Silent,
 }
 
 /// What ended a wait.
@@ -179,8 +212,7 @@ impl Leases {
         }
     }
 
-    /// Takes a message of the stream. One that does not read is of a later version; who waits for it asks again.
-    pub(super) fn take(&self, message: &[u8]) {
+    fn take(&self, message: &[u8]) {
         let Some(([FORM, outcome], slot)) = message.split_first_chunk::<2>() else { return };
         if let (Some(outcome), Ok(slot)) = (Outcome::ALL.get(usize::from(*outcome)), Hash::try_from(slot)) {
             self.tell(&slot, *outcome);
@@ -210,6 +242,15 @@ impl RedisTier {
     }
 }
 
+/// Waits until a fetch is told to have ended.
+async fn landed(told: &mut watch::Receiver<Option<Outcome>>) {
+    while told.changed().await.is_ok() {
+        if told.borrow_and_update().is_some_and(|outcome| outcome != Outcome::Streams) {
+            return;
+        }
+    }
+}
+
 impl Drop for Queue {
     fn drop(&mut self) {
         self.shared.leases.leave(&self.slot);
@@ -232,8 +273,24 @@ impl Queue {
         match shared.lease_command(&command, shared.budget).await {
             Some(Value::Nil) => Taken::Ours(Lease::hold(self, token, asked)),
             Some(Value::BulkString(held)) if held.first() == Some(&b'd') => Taken::Done,
-            Some(Value::BulkString(_)) => Taken::Theirs,
+            Some(Value::BulkString(held)) => match held.split_first_chunk::<17>() {
+                Some(([b's', token @ ..], _)) => Taken::Streams(Followable(*token)),
+                _ => Taken::Theirs,
+            },
             _ => Taken::Unknown,
+        }
+    }
+
+    /// Follows the fetch of another gateway; `key` is the text of what it must be about.
+    pub async fn follow(&mut self, fetch: Followable, key: &[u8]) -> Followed {
+        let following = Relayed::follow(&self.shared, &self.slot, fetch.0, key);
+        tokio::select! {
+            biased;
+            begun = following => begun.map_or(Followed::Silent, |(record, relayed)| {
+                Followed::Begun(Box::new(record), relayed)
+            }),
+            // It ended before its holder heard of us.
+            () = landed(&mut self.told) => Followed::Landed,
         }
     }
 
@@ -287,6 +344,14 @@ impl Lease {
         self.held.shared.clock.mono().as_nanos() < self.held.sure_until.load(Ordering::Relaxed)
     }
 
+    /// Lets others follow the fetch from now on.
+    pub fn open(&self) -> Relay {
+        let token = Token::try_from(self.held.token.as_bytes()).unwrap_or_default();
+        let relay = Relay::offer(self.held.shared.clone(), &self.held.slot, token, self.held.time);
+        tokio::spawn(self.held.clone().open());
+        relay
+    }
+
     /// Gives it back, and wakes those who wait. An answer that was stored is in Redis before they are told.
     pub fn give_back(mut self, outcome: Outcome) {
         self.end(outcome);
@@ -337,6 +402,14 @@ impl Held {
         }
     }
 
+    async fn open(self: Arc<Self>) {
+        let command = self.command(OPEN);
+        let answer = self.shared.lease_command(&command, WRITE.max(self.shared.budget)).await;
+        if matches!(answer, Some(Value::BulkString(letter)) if letter == b"w") {
+            self.shared.tell_landed(Outcome::Streams.byte(), &self.slot).await;
+        }
+    }
+
     async fn give_back(self: Arc<Self>, outcome: Outcome) {
         let stored = outcome == Outcome::Stored;
         if stored {
@@ -345,9 +418,9 @@ impl Held {
         let mut command = self.command(GIVE_BACK);
         command.arg(if stored { millis(ECHO) } else { 0 });
         let answer = self.shared.lease_command(&command, WRITE.max(self.shared.budget)).await;
-        if matches!(answer, Some(Value::BulkString(letter)) if letter == b"w") {
+        if matches!(answer, Some(Value::BulkString(letter)) if letter == b"w" || letter == b"s") {
             // Those of this process as well: they read it where the others do.
-            self.shared.tell_landed(&self.slot, outcome).await;
+            self.shared.tell_landed(outcome.byte(), &self.slot).await;
         }
     }
 }
@@ -361,9 +434,25 @@ impl Shared {
         format!("{}:v1:{{fleet}}:landed", self.prefix)
     }
 
-    async fn tell_landed(&self, slot: &Hash, outcome: Outcome) {
+    /// Takes a message of the stream. One that does not read is of a later version; who waits for it asks again.
+    pub(super) fn take_landed(&self, message: &[u8]) {
+        match message.split_first_chunk::<2>() {
+            Some(([FORM, WANTED], token)) => {
+                if let Ok(token) = Token::try_from(token) {
+                    self.relays.wanted(&token);
+                }
+            }
+            _ => self.leases.take(message),
+        }
+    }
+
+    pub(super) async fn tell_wanted(&self, token: &Token) {
+        self.tell_landed(WANTED, token).await;
+    }
+
+    async fn tell_landed(&self, what: u8, name: &[u8; 16]) {
         let key = self.landed_key();
-        let message = [&[FORM, outcome.byte()][..], slot].concat();
+        let message = [&[FORM, what][..], name].concat();
         let mut pipe = Pipe::default();
         pipe.command("xadd", "XADD")
             .arg(&key)
@@ -418,8 +507,4 @@ impl Shared {
 enum Trouble {
     Failed(Failure),
     Refused { for_good: bool },
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -19,7 +19,7 @@ use ::redis::{Cmd, Value};
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use super::{CONNECT, Failure, Link, PAUSE, Pipe, Shared, lock};
+use super::{CONNECT, Failure, Link, PAUSE, Pipe, Shared, lock, millis};
 use crate::cache::purge::{Epoch, Force, Label, Target};
 use crate::store::memory::Hash;
 
@@ -43,7 +43,7 @@ const FORM: u8 = 1;
 
 /// The id of a message: milliseconds and a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-struct Id(u64, u64);
+pub(super) struct Id(u64, u64);
 
 impl Id {
     fn parse(text: &[u8]) -> Option<Self> {
@@ -58,7 +58,7 @@ impl Id {
         (self.0 << (NUMBER + OWN)) | (self.1.min((1 << NUMBER) - 1) << OWN)
     }
 
-    fn text(self) -> String {
+    pub(super) fn text(self) -> String {
         format!("{}-{}", self.0, self.1)
     }
 }
@@ -216,7 +216,7 @@ impl Shared {
         }
     }
 
-    async fn open_log(&self) -> Result<MultiplexedConnection, Failure> {
+    pub(super) async fn open_log(&self) -> Result<MultiplexedConnection, Failure> {
         let config =
             ::redis::AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let open = self.client.get_multiplexed_async_connection_with_config(&config);
@@ -308,7 +308,7 @@ impl Shared {
         // Last: who is told that an answer is there must know what was purged before.
         for (id, message) in messages_of(answer, &names[2]) {
             lock(&self.standing).landed = id;
-            self.leases.take(&message);
+            self.take_landed(&message);
         }
         Ok(())
     }
@@ -347,12 +347,8 @@ impl Shared {
     }
 }
 
-async fn ask(connection: &mut MultiplexedConnection, command: &Cmd) -> Result<Value, Failure> {
+pub(super) async fn ask(connection: &mut MultiplexedConnection, command: &Cmd) -> Result<Value, Failure> {
     command.query_async::<Value>(connection).await.map_err(|e| Failure::of(&e))
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn form(labels: &[Label], force: Force) -> Vec<u8> {
@@ -373,7 +369,7 @@ fn read_form(form: &[u8]) -> Option<(Vec<Label>, Force)> {
 }
 
 /// The messages of one stream in the answer to XREAD.
-fn messages_of(answer: Value, name: &str) -> Vec<(Id, Bytes)> {
+pub(super) fn messages_of(answer: Value, name: &str) -> Vec<(Id, Bytes)> {
     let streams: Vec<(Value, Value)> = match answer {
         Value::Map(streams) => streams,
         Value::Array(streams) => streams.into_iter().filter_map(pair).collect(),

@@ -17,6 +17,7 @@ use crate::cache::{Coalesce, Relay, Rules as CacheRules};
 use crate::forward::HostRule;
 use crate::guard::client::TrustedProxies;
 use crate::guard::crowd::Room;
+use crate::guard::purger::Purgers;
 use crate::route::{Rewrite, Table};
 
 pub mod changes;
@@ -75,6 +76,8 @@ pub struct Listener {
     pub addr: SocketAddr,
     /// The limits of its clients.
     pub limits: ClientLimits,
+    /// Who may purge here; `None`: PURGE and BAN are methods like any other.
+    pub purgers: Option<Purgers>,
 }
 
 /// What a client may take: time and size.

@@ -92,6 +92,18 @@ table! {
         /// The least a client must move per second: over a whole request body or answer, no more may be waited for it than `read_timeout` or
         /// `write_timeout` and the time this rate takes for what it moved. "0B" is no limit.
         min_rate: AnySize = "100B", or "1KiB";
+        /// Who may purge here with PURGE and BAN requests. "off": nobody, and both are methods like any other.
+        purge: OrOff<PurgeTable> = "off", or { allow = ["127.0.0.1"] };
+    }
+}
+
+table! {
+    /// Purging over a public listener, as nginx and Varnish have it. PURGE is about the URL it asks for, or about a directory if that ends with *; BAN
+    /// about a directory; both about tags if they name some in Cache-Tag, Surrogate-Key or xkey. `Soft-Purge: 1` lets answers become stale instead.
+    PurgeTable {
+        /// The addresses and networks it is taken from. They are those of the clients: behind a proxy that `trusted_proxies` does not name,
+        /// all clients have the proxy's.
+        allow: List<Network> = required, or ["10.0.0.0/8", "127.0.0.1"];
     }
 }
 

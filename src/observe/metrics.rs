@@ -156,6 +156,10 @@ impl Metrics {
         if plan.redis.is_some() {
             metrics.redis();
         }
+        let told = if plan.redis.is_some() { "fleet" } else { "process" };
+        for kind in PURGES {
+            metrics.families.purges.series(&[kind, "hard", told]);
+        }
         Arc::new(metrics)
     }
 
@@ -221,6 +225,14 @@ impl Metrics {
     /// An access log line was dropped, because its writer was behind.
     pub fn access_log_dropped(&self) {
         self.access_log_dropped.inc();
+    }
+
+    /// So many things of a kind (`tag`, `url`, `prefix`, `all`, `group`) were purged here, `hard` or `soft`; who was told of it (`process`, `fleet`,
+    /// `later`).
+    pub fn purged(&self, kind: &'static str, force: &'static str, told: &'static str, count: u64) {
+        if count > 0 {
+            self.families.purges.series(&[kind, force, told]).inc_by(count);
+        }
     }
 
     /// A configuration was put in force at this time, in seconds since the Unix epoch, the first or a later one.
@@ -299,6 +311,12 @@ impl RedisMetrics {
     /// A failure: `timeout`, `connection`, `response`, `damaged`, `circuit-open`, `dropped` (a write given up because the queue was full).
     pub fn error(&self, kind: &'static str) {
         self.0.errors.with([kind], IntCounter::inc);
+    }
+
+    /// A purge was read from the log of the fleet, so long after it was written there.
+    pub fn purge_received(&self, lag: Duration) {
+        self.0.purges_received.inc();
+        self.0.purge_lag.observe(lag.as_secs_f64());
     }
 
     /// Whether the last operation succeeded.
@@ -401,6 +419,9 @@ struct Families {
     cache_lookup_duration: Family<Histogram>,
     cache_collapsed: Family<IntCounter>,
     cache_leases: Family<IntCounter>,
+    purges: Family<IntCounter>,
+    purges_received: Family<IntCounter>,
+    purge_lag: Family<Histogram>,
     cache_stores: Family<IntCounter>,
     cache_entries: Family<IntGauge>,
     cache_bytes: Family<IntGauge>,
@@ -455,6 +476,8 @@ struct CacheSeries {
 struct RedisSeries {
     commands: Words<Histogram, 1>,
     errors: Words<IntCounter, 1>,
+    purges_received: IntCounter,
+    purge_lag: Histogram,
     up: IntGauge,
     circuit_open: IntGauge,
 }
@@ -501,6 +524,9 @@ impl Families {
             cache_lookup_duration: Family::new(registry, &names::CACHE_LOOKUP_DURATION),
             cache_collapsed: Family::new(registry, &names::CACHE_COLLAPSED),
             cache_leases: Family::new(registry, &names::CACHE_LEASES),
+            purges: Family::new(registry, &names::PURGES),
+            purges_received: Family::new(registry, &names::PURGES_RECEIVED),
+            purge_lag: Family::new(registry, &names::PURGE_LAG),
             cache_stores: Family::new(registry, &names::CACHE_STORES),
             cache_entries: Family::new(registry, &names::CACHE_ENTRIES),
             cache_bytes: Family::new(registry, &names::CACHE_BYTES),
@@ -583,6 +609,8 @@ impl Families {
         RedisMetrics(Arc::new(RedisSeries {
             commands: Words::new(&self.redis_command_duration, &[], &COMMANDS),
             errors: Words::new(&self.redis_errors, &[], &REDIS_ERRORS),
+            purges_received: self.purges_received.series(&[]),
+            purge_lag: self.purge_lag.series(&[]),
             up: self.redis_up.series(&[]),
             circuit_open: self.redis_circuit_open.series(&[]),
         }))
@@ -699,6 +727,7 @@ const LOOKUPS: [[&str; 2]; 6] = [
     ["memory", "error"],
 ];
 const TIERS: [[&str; 1]; 2] = [["memory"], ["redis"]];
+const PURGES: [&str; 5] = ["tag", "url", "prefix", "all", "group"];
 const LEASES: [[&str; 1]; 10] = [
     ["taken"],
     ["shared"],

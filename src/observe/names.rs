@@ -98,6 +98,12 @@ metrics! {
         "Bytes that may be held.";
     CACHE_EVICTIONS: Kind::Counter, "cache_evictions_total", ["name", "tier"],
         "Answers that left to make room for others.";
+    PURGES: Kind::Counter, "purges_total", ["kind", "force", "told"],
+        "Things purged at this gateway: a tag is one, whatever it hits.";
+    PURGES_RECEIVED: Kind::Counter, "purges_received_total", [],
+        "Purges that arrived from the fleet, this gateway's own among them: what all gateways count alike has reached all.";
+    PURGE_LAG: Kind::Histogram(SHORT_SECONDS), "purge_lag_seconds", [],
+        "Seconds from when Redis took a purge, by its clock, to when it held here, by this machine's.";
     REDIS_UP: Kind::Gauge, "redis_up", [],
         "1 when the last operation on Redis succeeded, else 0; 0 before the first.";
     REDIS_COMMAND_DURATION: Kind::Histogram(SHORT_SECONDS), "redis_command_duration_seconds", ["command"],
@@ -153,10 +159,11 @@ pub const LABELS: &[(&str, &str)] = &[
     ),
     ("code", "the status; `none`: the client left before any was sent; `other`: not within 100–599"),
     ("command", "`get`, `set`, `del`, `xadd`, `lease`"),
+    ("force", "`hard`, `soft`"),
     ("instance", "`host:port` as written in the configuration"),
     (
         "kind",
-        "`timeout`, `connection`, `response`, `damaged`, `circuit-open`, `dropped` (a write given up because the queue was full)",
+        "of `vanne_purges_total`: `tag`, `url`, `prefix`, `all`, `group`; of `vanne_redis_errors_total`: `timeout`, `connection`, `response`, `damaged`, `circuit-open`, `dropped` (a write given up because the queue was full)",
     ),
     (
         "method",
@@ -178,6 +185,7 @@ pub const LABELS: &[(&str, &str)] = &[
         "tier",
         "`memory`, `redis`; of `vanne_cache_requests_total`: where a hit lay, `none` for every other result",
     ),
+    ("told", "`fleet`; `later`: Redis could not be reached yet; `process`: there is no Redis"),
     ("upstream", "the upstream's name in the configuration"),
     ("version", "the gateway's version"),
 ];
@@ -217,7 +225,7 @@ mod tests {
             let (name, kind, help) = (metric.name, metric.kind.as_str(), metric.help);
             writeln!(page, "| `{name}` | {kind} | {} | {help} |", labels.join(" ")).unwrap();
         }
-        page.push_str("\n`vanne_redis_*` are there only when a Redis is configured.\n");
+        page.push_str("\n`vanne_redis_*`, `vanne_purges_received_total` and `vanne_purge_lag_seconds` are there only when a Redis is configured.\n");
         page.push_str("\n## Labels\n\n| label | values |\n|---|---|\n");
         for (label, values) in LABELS {
             writeln!(page, "| `{label}` | {values} |").unwrap();

@@ -49,6 +49,7 @@ pub mod peer;
 mod place;
 pub mod probe;
 pub mod purge;
+mod purger;
 mod question;
 pub mod reply;
 mod serve;
@@ -271,7 +272,10 @@ impl Gateway {
             return;
         }
         let live = self.live.clone();
-        let telling = tokio::spawn(async move { live.purge(&labels, Force::Hard).await });
+        let telling = tokio::spawn(async move {
+            let reach = live.purge(&labels, Force::Hard).await;
+            live.count_purge("group", labels.len(), Force::Hard, reach);
+        });
         // This process knows at once; the client does not wait for a Redis that hangs, while the fleet is told as soon as it can be.
         let budget = self.live.plan.redis.as_ref().map_or(Duration::from_secs(1), |redis| redis.timeout);
         let _ = tokio::time::timeout(budget, telling).await;
@@ -359,6 +363,9 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, journey: &mut Journey) -> Result<bool> {
+        if self.purged(session, journey).await? {
+            return Ok(true);
+        }
         let route = match self.route(session, journey) {
             Ok(route) => route,
             Err(failure) => {

@@ -8,6 +8,8 @@ use super::load_text;
 const BASE: &str = r#"
 [server]
 [listen.web]
+[listen.web.purge]
+allow = ["192.0.2.1"]
 [admin]
 [log]
 [redis]

@@ -304,7 +304,12 @@ impl Shared {
         command.arg("STREAMS").arg(&names[..]).arg(&after[..]);
         let answer = ask(connection, &command).await?;
         self.take_changes(messages_of(answer.clone(), &names[1]));
-        self.take_purges(messages_of(answer.clone(), &names[0]));
+        let purges = messages_of(answer.clone(), &names[0]);
+        let now = self.clock.wall();
+        for (id, _) in &purges {
+            self.metrics.purge_received(Duration::from_millis(now.as_millis().saturating_sub(id.0)));
+        }
+        self.take_purges(purges);
         // Last: who is told that an answer is there must know what was purged before.
         for (id, message) in messages_of(answer, &names[2]) {
             lock(&self.standing).landed = id;

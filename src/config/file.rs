@@ -10,9 +10,9 @@ use toml::de::DeValue;
 
 use super::kind::{
     Address, AdminAddress, AnySize, AnyTime, Asked, Balance, BodyForm, ByStatus, CheckType, ClientAuth,
-    CookieName, Count, FilePath, HostName, HostPort, JsonPlace, JsonPointer, Label, Level, List, Named,
-    Network, OneOrMany, OrOff, Path, Prefix, Pseudonym, RedisUrl, Regexp, Size, Statuses, Text, Threads,
-    Timeout, Token, Versions,
+    CookieName, Count, FilePath, HostName, HostPort, JsonPlace, JsonPointer, Label, LeaseTime, Level, List,
+    Named, Network, OneOrMany, OrOff, Path, Prefix, Pseudonym, RedisUrl, Regexp, Size, Statuses, Text,
+    Threads, Timeout, Token, Versions,
 };
 use super::read::{Node, Reader, Set, State};
 use super::reference::section_schema;
@@ -20,7 +20,7 @@ use super::setting::{Fallback, Section, Setting, Shape};
 use super::table::table;
 use crate::balance::HashOn;
 use crate::balance::sticky::{SameSite, Secure};
-use crate::cache::{ClientDirectives, QueryRule, SetCookie, TtlMode};
+use crate::cache::{ClientDirectives, Coalesce, QueryRule, Relay, SetCookie, TtlMode};
 use crate::forward::HostRule;
 use crate::plan::listen::{Profile, UnknownNames};
 use crate::plan::{AccessLog, HealthStart, LogFormat, Priority};
@@ -100,6 +100,8 @@ table! {
         https_port: Count<1, 65_535> = absent, or 443;
         /// Secure the connections. "off": they are not.
         tls: OrOff<TlsTable> = "off", or { certificates = [{ cert = "/etc/vanne/example.com.pem", key = "/etc/vanne/example.com.key" }] };
+        /// Who may purge here with PURGE and BAN requests. "off": nobody, and both are methods like any other.
+        purge: OrOff<PurgeTable> = "off", or { allow = ["127.0.0.1"] };
     }
 }
 
@@ -151,6 +153,16 @@ table! {
         subdomains: bool = false, or true;
         /// Whether the name may be put on the lists that browsers are shipped with, which is hard to undo.
         preload: bool = false, or true;
+    }
+}
+
+table! {
+    /// Purging over a public listener, as nginx and Varnish have it. PURGE is about the URL it asks for, or about a directory if that ends with *; BAN
+    /// about a directory; both about tags if they name some in Cache-Tag, Surrogate-Key or xkey. `Soft-Purge: 1` lets answers become stale instead.
+    PurgeTable {
+        /// The addresses and networks it is taken from. They are those of the clients: behind a proxy that `trusted_proxies` does not name,
+        /// all clients have the proxy's.
+        allow: List<Network> = required, or ["10.0.0.0/8", "127.0.0.1"];
     }
 }
 
@@ -415,6 +427,14 @@ table! {
         min_uses: Count<1, 255> = 1, or 2;
         /// Which requests pass the cache by.
         bypass: BypassTable = {}, or { cookies = ["session"] };
+        /// Among whom one fetch serves all who ask for the same answer at the same time: "fleet" (all gateways that share a Redis), "process"
+        /// (the requests of one gateway), or "off" (everybody fetches for himself).
+        coalesce: Coalesce = "fleet", or "process";
+        /// With "fleet": how long others wait for a gateway that died while it fetched. One that lives says so three times as often.
+        lease: LeaseTime = "3s", or "1s";
+        /// With "fleet": what the clients of another gateway get while it is still being fetched here: "streams" (text/event-stream), "all", or
+        /// "off". The rest they get when it is stored; an event stream that is not relayed each gateway fetches for itself.
+        relay: Relay = "streams", or "all";
         /// How long a request waits for another's fetch of the same answer before it fetches for itself.
         wait_timeout: AnyTime = "10s", or "2s";
         /// What tells two answers apart, beside scheme, host, port and path.

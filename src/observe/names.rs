@@ -86,6 +86,8 @@ metrics! {
         "Seconds of a look-up in one tier of a cache.";
     CACHE_COLLAPSED: Kind::Counter, "cache_collapsed_total", ["name"],
         "Requests that shared another request's fetch.";
+    CACHE_LEASES: Kind::Counter, "cache_leases_total", ["name", "result"],
+        "Fetches for which the other gateways were asked first, by what that came to.";
     CACHE_STORES: Kind::Counter, "cache_stores_total", ["name", "result"],
         "Fetched answers, by whether they were stored or why not.";
     CACHE_ENTRIES: Kind::Gauge, "cache_entries", ["name", "tier"],
@@ -96,6 +98,12 @@ metrics! {
         "Bytes that may be held.";
     CACHE_EVICTIONS: Kind::Counter, "cache_evictions_total", ["name", "tier"],
         "Answers that left to make room for others.";
+    PURGES: Kind::Counter, "purges_total", ["kind", "force", "told"],
+        "Things purged at this gateway: a tag is one, whatever it hits.";
+    PURGES_RECEIVED: Kind::Counter, "purges_received_total", [],
+        "Purges that arrived from the fleet, this gateway's own among them: what all gateways count alike has reached all.";
+    PURGE_LAG: Kind::Histogram(SHORT_SECONDS), "purge_lag_seconds", [],
+        "Seconds from when Redis took a purge, by its clock, to when it held here, by this machine's.";
     REDIS_UP: Kind::Gauge, "redis_up", [],
         "1 when the last operation on Redis succeeded, else 0; 0 before the first.";
     REDIS_COMMAND_DURATION: Kind::Histogram(SHORT_SECONDS), "redis_command_duration_seconds", ["command"],
@@ -163,11 +171,12 @@ pub const LABELS: &[(&str, &str)] = &[
     ),
     ("certificate", "the file of the certificate as written in the configuration"),
     ("code", "the status; `none`: the client left before any was sent; `other`: not within 100–599"),
-    ("command", "`get`, `set`, `del`"),
+    ("command", "`get`, `set`, `del`, `xadd`, `lease`"),
+    ("force", "`hard`, `soft`"),
     ("instance", "`host:port` as written in the configuration"),
     (
         "kind",
-        "`timeout`, `connection`, `response`, `damaged`, `circuit-open`, `dropped` (a write given up because the queue was full)",
+        "of `vanne_purges_total`: `tag`, `url`, `prefix`, `all`, `group`; of `vanne_redis_errors_total`: `timeout`, `connection`, `response`, `damaged`, `circuit-open`, `dropped` (a write given up because the queue was full)",
     ),
     ("listener", "the listener's name in the configuration"),
     (
@@ -182,7 +191,7 @@ pub const LABELS: &[(&str, &str)] = &[
     ),
     (
         "result",
-        "of `vanne_cache_requests_total`: `hit`, `stale`, `miss`, `collapsed`, `revalidated`, `bypass`; of `vanne_cache_lookups_total`: `hit`, `miss`, `error`; of `vanne_cache_stores_total`: `stored`, or why not; of `vanne_health_checks_total`: `success`, `failure`; of `vanne_reloads_total`: `success`, `failure`; of `vanne_tls_handshakes_total`: `ok`, `timeout`, `closed`, `plain-http`, `version`, `cipher`, `protocol` (ALPN), `unknown-name`, `no-certificate` and `bad-certificate` (of the client), `refused` (by the client), `other`; of `vanne_tls_reloads_total`: `ok`, `failed` (those before stay in use)",
+        "of `vanne_cache_requests_total`: `hit`, `stale`, `miss`, `collapsed`, `revalidated`, `bypass`; of `vanne_cache_lookups_total`: `hit`, `miss`, `error`; of `vanne_cache_stores_total`: `stored`, or why not; of `vanne_cache_leases_total`: `taken` (this gateway fetches for all), `shared` (another fetched it), `followed` (another fetches it, and it came from there as it came), `unfit` (another fetched it, and it must be validated), `not-shared`, `nothing` (another's fetch failed or was not stored), `late` (it took longer than `wait_timeout`), `deserted` (nobody waits any more), `unknown` (Redis could not say), `lost` (another gateway took over); of `vanne_health_checks_total`: `success`, `failure`; of `vanne_reloads_total`: `success`, `failure`; of `vanne_tls_handshakes_total`: `ok`, `timeout`, `closed`, `plain-http`, `version`, `cipher`, `protocol` (ALPN), `unknown-name`, `no-certificate` and `bad-certificate` (of the client), `refused` (by the client), `other`; of `vanne_tls_reloads_total`: `ok`, `failed` (those before stay in use)",
     ),
     ("reused", "`true`: kept from an earlier exchange; `false`: new"),
     ("route", "the route's name in the configuration; `_none`: no route matched"),
@@ -194,6 +203,7 @@ pub const LABELS: &[(&str, &str)] = &[
         "tier",
         "`memory`, `redis`; of `vanne_cache_requests_total`: where a hit lay, `none` for every other result",
     ),
+    ("told", "`fleet`; `later`: Redis could not be reached yet; `process`: there is no Redis"),
     ("upstream", "the upstream's name in the configuration"),
     ("version", "the gateway's version"),
 ];
@@ -233,7 +243,7 @@ mod tests {
             let (name, kind, help) = (metric.name, metric.kind.as_str(), metric.help);
             writeln!(page, "| `{name}` | {kind} | {} | {help} |", labels.join(" ")).unwrap();
         }
-        page.push_str("\n`vanne_redis_*` are there only when a Redis is configured.\n");
+        page.push_str("\n`vanne_redis_*`, `vanne_purges_received_total` and `vanne_purge_lag_seconds` are there only when a Redis is configured.\n");
         page.push_str("\n## Labels\n\n| label | values |\n|---|---|\n");
         for (label, values) in LABELS {
             writeln!(page, "| `{label}` | {values} |").unwrap();

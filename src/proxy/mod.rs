@@ -40,6 +40,7 @@ pub mod deliver;
 mod divide;
 pub mod exchange;
 pub mod fill;
+mod fleet;
 pub mod journey;
 pub mod live;
 pub mod onward;
@@ -49,6 +50,7 @@ pub mod peer;
 mod place;
 pub mod probe;
 pub mod purge;
+mod purger;
 mod question;
 pub mod reply;
 mod serve;
@@ -359,7 +361,10 @@ impl Gateway {
             return;
         }
         let live = self.live.clone();
-        let telling = tokio::spawn(async move { live.purge(&labels, Force::Hard).await });
+        let telling = tokio::spawn(async move {
+            let reach = live.purge(&labels, Force::Hard).await;
+            live.count_purge("group", labels.len(), Force::Hard, reach);
+        });
         // This process knows at once; the client does not wait for a Redis that hangs, while the fleet is told as soon as it can be.
         let budget = self.live.plan.redis.as_ref().map_or(Duration::from_secs(1), |redis| redis.timeout);
         let _ = tokio::time::timeout(budget, telling).await;
@@ -452,6 +457,9 @@ impl ProxyHttp for Gateway {
     async fn request_filter(&self, session: &mut Session, journey: &mut Journey) -> Result<bool> {
         if let Some(to) = self.elsewhere(journey) {
             self.redirect(session, journey, &to).await?;
+            return Ok(true);
+        }
+        if self.purged(session, journey).await? {
             return Ok(true);
         }
         let route = match self.route(session, journey) {

@@ -12,6 +12,8 @@ const BASE: &str = r#"
 certificates = [{ cert = "base.pem", key = "base.key" }]
 client_ca = "base-ca.pem"
 [listen.web.tls.hsts]
+[listen.web.purge]
+allow = ["192.0.2.1"]
 [admin]
 [log]
 [redis]

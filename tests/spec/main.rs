@@ -31,6 +31,8 @@ mod redis;
 
 mod purge;
 
+mod fleet;
+
 mod balance;
 
 mod pick;

@@ -54,6 +54,7 @@ mod question;
 pub mod reply;
 mod serve;
 mod short;
+pub mod stored;
 pub mod upstreams;
 
 use self::content::Fault;

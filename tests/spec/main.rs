@@ -31,6 +31,8 @@ mod purge;
 
 mod fleet;
 
+mod stored;
+
 mod balance;
 
 mod health;

@@ -327,6 +327,39 @@ pub fn place(text: &[u8]) -> Place<'_> {
     }
 }
 
+/// The URL in a key's text, and behind it, of a question, its method and the beginning of its content's hash: `https://example.com/ask?q POST 0123456789abcdef`.
+pub fn url(text: &[u8]) -> String {
+    let mut url = String::new();
+    for (kind, value) in parts(text) {
+        let shown = String::from_utf8_lossy(value);
+        match kind {
+            part::SCHEME => url = format!("{shown}://"),
+            part::HOST | part::PATH => url.push_str(&shown),
+            part::PORT => url.extend([":", &shown]),
+            part::QUERY => url.extend(["?", &shown]),
+            part::METHOD => url.extend([" ", &shown]),
+            part::CONTENT => {
+                url.push(' ');
+                url.extend(value.iter().take(8).map(|byte| format!("{byte:02x}")));
+            }
+            _ => {}
+        }
+    }
+    url
+}
+
+/// Calls `visit` with every value of a cookie: which of several an origin takes is not ours to know.
+pub(super) fn each_cookie(fields: &dyn Fields, name: &str, mut visit: impl FnMut(&[u8])) {
+    fields.each("cookie", &mut |line| {
+        for pair in line.split(|&byte| byte == b';').map(trim) {
+            let equals = pair.iter().position(|&byte| byte == b'=').unwrap_or(pair.len());
+            if trim(&pair[..equals]) == name.as_bytes() {
+                visit(trim(pair.get(equals + 1..).unwrap_or_default()));
+            }
+        }
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

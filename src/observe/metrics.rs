@@ -275,7 +275,49 @@ impl Metrics {
     }
 }
 
+/// What a cache has counted since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Totals {
+    /// Look-ups that found an answer in memory, fresh or stale.
+    pub memory_hits: u64,
+    /// Look-ups that found none there.
+    pub memory_misses: u64,
+    /// Look-ups that found an answer in Redis.
+    pub redis_hits: u64,
+    /// Look-ups that found none there.
+    pub redis_misses: u64,
+    /// Look-ups that Redis did not answer.
+    pub redis_errors: u64,
+    /// Requests that shared another's fetch.
+    pub collapsed: u64,
+    /// Answers stored.
+    pub stored: u64,
+    /// Answers that left memory to make room.
+    pub evicted: u64,
+}
+
 impl CacheMetrics {
+    /// What was counted since the start.
+    pub fn totals(&self) -> Totals {
+        let lookups = |tier, result| {
+            let mut count = 0;
+            self.0.lookups.with([tier, result], |series| count = series.get());
+            count
+        };
+        let mut stored = 0;
+        self.0.stores.with(["stored"], |series| stored = series.get());
+        Totals {
+            memory_hits: lookups("memory", "hit"),
+            memory_misses: lookups("memory", "miss"),
+            redis_hits: lookups("redis", "hit"),
+            redis_misses: lookups("redis", "miss"),
+            redis_errors: lookups("redis", "error"),
+            collapsed: self.0.collapsed.get(),
+            stored,
+            evicted: self.0.evictions.get(),
+        }
+    }
+
     /// A look-up in `tier` (`memory`, `redis`) ended with `result` (`hit`, `miss`, `error`).
     pub fn lookup(&self, tier: &'static str, result: &'static str, took: Duration) {
         self.0.lookups.with([tier, result], IntCounter::inc);

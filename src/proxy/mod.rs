@@ -57,6 +57,7 @@ mod serve;
 mod short;
 pub mod sticky;
 pub mod tls;
+pub mod stored;
 pub mod upstreams;
 
 use self::content::Fault;

@@ -26,6 +26,7 @@ use crate::observe::metrics::CacheMetrics;
 mod behind;
 mod breaker;
 pub mod flight;
+pub mod inspect;
 mod memory;
 mod purges;
 pub mod redis;

@@ -39,6 +39,7 @@ use crate::cache::record::{self, Stored, VARIANTS_SUM, Variants};
 use crate::observe::metrics::RedisMetrics;
 use crate::plan;
 
+pub mod figures;
 pub mod lease;
 mod log;
 pub mod relay;

@@ -33,6 +33,8 @@ mod purge;
 
 mod fleet;
 
+mod stored;
+
 mod balance;
 
 mod pick;

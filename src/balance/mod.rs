@@ -5,11 +5,14 @@
 use crate::base::clock::MonoTime;
 use crate::base::dice::Dice;
 
+pub mod breaker;
 pub mod check;
 pub mod eject;
 pub mod health;
+pub mod panic;
 pub mod pick;
 pub mod retry;
+pub mod window;
 
 pub use pick::Picker;
 

@@ -17,6 +17,7 @@ servers = ["127.0.0.1:8009"]
 path = "/base"
 [upstreams.api.pool]
 [upstreams.api.eject]
+[upstreams.api.breaker]
 [caches.api]
 ttl = "5m"
 [caches.api.key]

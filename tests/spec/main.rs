@@ -39,6 +39,8 @@ mod pool;
 
 mod eject;
 
+mod breaker;
+
 mod forward;
 
 mod observe;

@@ -26,6 +26,11 @@ impl Tally {
         Self { up: true, run: 0, fall: fall.max(1), rise: rise.max(1) }
     }
 
+    /// Goes on from where another tally is, by its own `fall` and `rise`.
+    pub fn resume(&mut self, other: &Self) {
+        (self.up, self.run) = (other.up, other.run);
+    }
+
     /// The same, but down until its first success: nothing is known against it, and nothing for it.
     pub fn unproven(fall: u32, rise: u32) -> Self {
         let rise = rise.max(1);

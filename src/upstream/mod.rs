@@ -31,10 +31,12 @@ mod outcome;
 mod pool;
 pub mod probe;
 pub mod state;
+mod succession;
 
 pub use pool::NoPlace;
 use pool::Pool;
 use state::Notes;
+use succession::Kin;
 
 thread_local! {
     /// One source of chance per worker, so that workers do not queue up for a shared one.
@@ -48,11 +50,12 @@ pub struct Group {
     picker: ArcSwap<Picker>,
     endpoints: Box<[Arc<Endpoint>]>,
     pool: Option<Pool>,
-    breaker: Option<Mutex<Breaker>>,
+    breaker: Option<Arc<Mutex<Breaker>>>,
     /// All endpoints are used because too few are up.
     panics: AtomicBool,
     clock: Arc<Clock>,
     report: Arc<dyn Report>,
+    kin: Kin,
 }
 
 /// What a request asks of an upstream.
@@ -74,7 +77,8 @@ pub struct Endpoint {
     drained: AtomicBool,
     /// When checks brought it back, in nanoseconds of the process's steady clock; 0: never.
     returned: AtomicU64,
-    in_flight: AtomicU32,
+    /// Shared with the same endpoint of an upstream that this one succeeds, or that succeeds it.
+    in_flight: Arc<AtomicU32>,
     up: AtomicBool,
     /// When `up` last changed, in nanoseconds of the process's steady clock.
     since: AtomicU64,
@@ -198,16 +202,33 @@ impl Group {
     }
 
     fn reporting_to(plan: &plan::Upstream, clock: Arc<Clock>, report: Arc<dyn Report>) -> Arc<Self> {
+        Self::made(plan, clock, report, None, &|_| {})
+    }
+
+    /// `breaker` is one to go on with; `tell` is what an endpoint is told before it is used.
+    fn made(
+        plan: &plan::Upstream,
+        clock: Arc<Clock>,
+        report: Arc<dyn Report>,
+        breaker: Option<Arc<Mutex<Breaker>>>,
+        tell: &dyn Fn(&mut Endpoint),
+    ) -> Arc<Self> {
         let endpoints = plan.servers.iter().enumerate();
         let endpoints = endpoints
-            .map(|(index, server)| Arc::new(Endpoint::new(index, server, plan, clock.mono(), &report)))
+            .map(|(index, server)| {
+                let mut endpoint = Endpoint::new(index, server, plan, clock.mono(), &report);
+                tell(&mut endpoint);
+                Arc::new(endpoint)
+            })
             .collect();
         let identities: Vec<_> = plan.servers.iter().map(|s| (s.addr.clone(), s.weight)).collect();
         let picker = ArcSwap::from_pointee(Picker::new(plan.balance, &identities));
         let pool = plan.pool.clone().map(Pool::new);
-        let breaker = plan.breaker.clone().map(|rules| Mutex::new(Breaker::new(rules)));
+        let new_breaker = |rules| Arc::new(Mutex::new(Breaker::new(rules)));
+        let breaker = breaker.or_else(|| plan.breaker.clone().map(new_breaker));
         let panics = AtomicBool::new(false);
-        Arc::new(Self { plan: plan.clone(), picker, endpoints, pool, breaker, panics, clock, report })
+        let (plan, kin) = (plan.clone(), Kin::default());
+        Arc::new(Self { plan, picker, endpoints, pool, breaker, panics, clock, report, kin })
     }
 
     /// Chooses an endpoint that was not tried and counts the request as in flight there. `None` when every endpoint was tried, has weight 0,
@@ -307,7 +328,7 @@ impl Endpoint {
             backup: server.backup,
             drained: AtomicBool::new(false),
             returned: AtomicU64::new(0),
-            in_flight: AtomicU32::new(0),
+            in_flight: Arc::default(),
             up: AtomicBool::new(health.is_none_or(|health| health.start == HealthStart::Up)),
             since: AtomicU64::new(now.as_nanos()),
             tally: health.map(|health| Mutex::new(first_tally(health))),
@@ -545,6 +566,6 @@ impl Drop for Picked {
         // In one order with the count of those who wait: either we see them, or they see the place.
         self.endpoint.in_flight.fetch_sub(1, Ordering::SeqCst);
         self.endpoint.report.in_flight(self.endpoint.index, -1);
-        self.group.serve_waiting();
+        self.group.serve_kin();
     }
 }

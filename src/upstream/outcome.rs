@@ -17,7 +17,7 @@ impl Picked {
     /// The instance answered the exchange.
     pub fn answered(&mut self, status: u16, retry_after: Option<Duration>) {
         self.group.answered(self.index, status, retry_after);
-        let failed = |breaker: &Mutex<Breaker>| lock(breaker).counts(status);
+        let failed = |breaker: &Arc<Mutex<Breaker>>| lock(breaker).counts(status);
         let end = if self.group.breaker.as_ref().is_some_and(failed) { End::Failed } else { End::Well };
         self.settle(end);
     }

@@ -58,7 +58,7 @@ pub enum Order {
 }
 
 /// What is known against an endpoint, in words.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Notes {
     pub(super) check: String,
     pub(super) requests: String,

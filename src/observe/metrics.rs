@@ -791,6 +791,7 @@ pub(super) mod tests {
             panic: 0,
             breaker: None,
             pool: None,
+            sticky: None,
             tries: 2,
             host: Default::default(),
         }
@@ -800,6 +801,7 @@ pub(super) mod tests {
         plan::Route {
             name: RouteName::from(name),
             action,
+            split: None,
             rewrite: Default::default(),
             max_body_size: None,
             priority: Default::default(),

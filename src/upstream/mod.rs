@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,10 +15,10 @@ use smallvec::SmallVec;
 use crate::balance::breaker::{Breaker, End, Ticket};
 use crate::balance::check::Unwell;
 use crate::balance::eject::{Standing, Strikes};
+use crate::balance::hash::Facts;
 use crate::balance::health::{Change, Tally};
-use crate::balance::pick::client_key;
 use crate::balance::window::Window;
-use crate::balance::{Candidate, Choice, Picker, Room};
+use crate::balance::{Candidate, Choice, Method, Picker, Room};
 use crate::base::clock::{Clock, MonoTime};
 use crate::base::dice::Dice;
 use crate::base::name::UpstreamName;
@@ -27,12 +27,14 @@ use crate::plan::{self, HealthStart};
 
 mod crisis;
 pub mod discover;
+mod latency;
 mod outcome;
 mod pool;
 pub mod probe;
 pub mod state;
 mod succession;
 
+use latency::Latency;
 pub use pool::NoPlace;
 use pool::Pool;
 use state::Notes;
@@ -63,8 +65,10 @@ pub struct Group {
 pub struct Wanted {
     /// The positions of the endpoints it has tried.
     pub tried: SmallVec<[usize; 4]>,
-    /// Its client's address.
-    pub client: IpAddr,
+    /// The hash of what decides who is chosen, where anything does: see [`Group::key`].
+    pub key: Option<u64>,
+    /// The position of the endpoint that its client is bound to.
+    pub bound: Option<usize>,
 }
 
 /// One running endpoint.
@@ -104,6 +108,8 @@ pub struct Endpoint {
     changed: AtomicU64,
     /// What is known against it, for the operator.
     notes: Mutex<Notes>,
+    /// How long its answers take.
+    latency: Latency,
     report: Arc<dyn Report>,
 }
 
@@ -222,7 +228,7 @@ impl Group {
             })
             .collect();
         let identities: Vec<_> = plan.servers.iter().map(|s| (s.addr.clone(), s.weight)).collect();
-        let picker = ArcSwap::from_pointee(Picker::new(plan.balance, &identities));
+        let picker = ArcSwap::from_pointee(Picker::new(&plan.balance, &identities));
         let pool = plan.pool.clone().map(Pool::new);
         let new_breaker = |rules| Arc::new(Mutex::new(Breaker::new(rules)));
         let breaker = breaker.or_else(|| plan.breaker.clone().map(new_breaker));
@@ -237,11 +243,13 @@ impl Group {
     /// Choosing and counting are two steps: two workers that choose in the same instant may see the same counts, and the least busy
     /// endpoint then gets both. The next choice sees both. With a pool, its lock is held around both.
     fn pick(self: &Arc<Self>, wanted: &Wanted) -> Option<Picked> {
+        let (tried, now) = (wanted.tried.as_slice(), self.clock.mono());
         let mut candidates: SmallVec<[Candidate; 16]> = self.candidates().collect();
-        self.rescue(&mut candidates, self.clock.mono());
-        let (tried, client) = (wanted.tried.as_slice(), client_key(wanted.client));
+        self.rescue(&mut candidates, now);
         let index = DICE.with_borrow_mut(|dice| {
-            self.picker.load().pick(&mut Choice { candidates: &candidates, tried, client, dice })
+            let Wanted { key, bound, .. } = *wanted;
+            let picker = self.picker.load();
+            picker.pick(&mut Choice { candidates: &candidates, tried, bound, key, now, dice })
         })?;
         let endpoint = self.endpoints.get(index)?;
         let addr = endpoint.next_addr()?;
@@ -267,6 +275,23 @@ impl Group {
     /// Whether any endpoint may ever serve this, once it has room.
     fn may_serve(&self, wanted: &Wanted) -> bool {
         self.candidates().enumerate().any(|(index, c)| c.weight > 0 && !wanted.tried.contains(&index))
+    }
+
+    /// Whether endpoint `index` is one that requests may be sent to, be it full at this moment.
+    pub fn is_usable(&self, index: usize) -> bool {
+        self.candidates().nth(index).is_some_and(|candidate| candidate.up && candidate.weight > 0)
+    }
+
+    /// The hash of what of a request decides who is chosen; `None`: nothing does, or it has none of it.
+    pub fn key(&self, facts: &Facts<'_>) -> Option<u64> {
+        self.plan.balance.hash_on()?.key(facts)
+    }
+
+    /// Endpoint `index` took this long to begin an answer, or was waited for so long in vain.
+    pub fn took(&self, index: usize, time: Duration) {
+        if let (Method::P2c { decay }, Some(endpoint)) = (&self.plan.balance, self.endpoints.get(index)) {
+            endpoint.latency.note(self.clock.mono(), time, *decay);
+        }
     }
 
     /// The endpoints, in the plan's order.
@@ -343,6 +368,7 @@ impl Endpoint {
             rests_until: AtomicU64::new(0),
             changed: AtomicU64::new(now.as_nanos()),
             notes: Mutex::default(),
+            latency: Latency::default(),
             report: Arc::clone(report),
         };
         let addr = discover::literal(&endpoint.name);
@@ -445,7 +471,8 @@ impl Endpoint {
             Standing::OnTrial => in_flight == 0,
             Standing::Out => false,
         };
-        Candidate { weight, in_flight, up: trusted && self.is_up(), room, backup: self.backup }
+        let up = trusted && self.is_up();
+        Candidate { weight, in_flight, up, room, backup: self.backup, meter: self.latency.meter() }
     }
 
     fn record_check(&self, result: &Result<(), Unwell>, now: MonoTime) -> Change {

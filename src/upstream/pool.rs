@@ -211,7 +211,6 @@ impl Drop for Turn<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
     use tokio::task::JoinHandle;
 
     use super::*;
@@ -265,13 +264,14 @@ mod tests {
             panic: 0,
             breaker: None,
             pool: Some(pool),
+            sticky: None,
             host: HostRule::Client,
         };
         (Group::reporting_to(&plan, Arc::new(Clock::start()), told.clone()), told)
     }
 
     fn anyone(tried: &[usize]) -> Wanted {
-        Wanted { tried: tried.into(), client: IpAddr::V4(Ipv4Addr::LOCALHOST) }
+        Wanted { tried: tried.into(), key: None, bound: None }
     }
 
     fn wait(group: &Arc<Group>, priority: Priority, tried: &[usize]) -> JoinHandle<Result<Picked, NoPlace>> {

@@ -348,18 +348,6 @@ pub fn url(text: &[u8]) -> String {
     url
 }
 
-/// Calls `visit` with every value of a cookie: which of several an origin takes is not ours to know.
-pub(super) fn each_cookie(fields: &dyn Fields, name: &str, mut visit: impl FnMut(&[u8])) {
-    fields.each("cookie", &mut |line| {
-        for pair in line.split(|&byte| byte == b';').map(trim) {
-            let equals = pair.iter().position(|&byte| byte == b'=').unwrap_or(pair.len());
-            if trim(&pair[..equals]) == name.as_bytes() {
-                visit(trim(pair.get(equals + 1..).unwrap_or_default()));
-            }
-        }
-    });
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

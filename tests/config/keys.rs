@@ -24,6 +24,7 @@ path = "/base"
 [upstreams.api.pool]
 [upstreams.api.sticky]
 [upstreams.api.eject]
+[upstreams.api.breaker]
 [caches.api]
 ttl = "5m"
 [caches.api.key]

@@ -15,6 +15,7 @@ use crate::store::Store;
 use crate::store::flight::Flights;
 use crate::store::redis::RedisTier;
 use crate::upstream::Group;
+use crate::ward::Ward;
 
 /// The parts of `plan`, with what can be kept of those `before`.
 ///
@@ -27,6 +28,7 @@ pub(super) fn live(plan: Plan, before: Option<&Live>) -> Result<Live, StartError
     let redis = redis(&plan, before, &clock, &metrics)?;
     let upstreams = plan.upstreams.iter().map(|u| upstream(u, before, &clock, &metrics)).collect();
     let caches = plan.caches.iter().map(|c| Arc::new(cache(c, &redis, before, &clock, &metrics))).collect();
+    let ward = Ward::new(&plan, before.map(|live| &live.ward), &clock, &metrics, redis.clone());
     metrics.forget_what_is_not_in(&plan);
     Ok(Live {
         plan,
@@ -35,6 +37,7 @@ pub(super) fn live(plan: Plan, before: Option<&Live>) -> Result<Live, StartError
         log,
         upstreams,
         caches,
+        ward,
         redis,
         connector: before.map_or_else(|| Arc::new(Connector::new(None)), |live| live.connector.clone()),
         ready: before.map_or_else(Arc::default, |live| live.ready.clone()),

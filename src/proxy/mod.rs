@@ -5,6 +5,7 @@
 //!              a plain hit in memory is answered there                -> fast_path, short
 //! enter        limits of this connection, who the client is, an id
 //! route        whose request is it?
+//! ward         may it ask: from there, so often, by that name?        -> ward
 //! cache        stored? judged? fetched by somebody already?          -> serve, fill, deliver
 //! pick         which instance? (once per attempt)                    -> upstream_peer
 //! forward      what changes on the way up                            -> upstream_request_filter
@@ -52,6 +53,7 @@ mod question;
 pub mod reply;
 mod serve;
 mod short;
+mod ward;
 
 use self::content::Fault;
 use self::exchange::Destination;
@@ -118,7 +120,8 @@ impl Gateway {
         let admitted = journey.admitted.as_ref().ok_or(Failure::Internal)?;
         let plan = &self.live.plan;
         let head = session.req_header();
-        let id = plan.table.find(&admitted.host, &admitted.path, &head.method).ok_or(Failure::NoRoute)?;
+        let found = || plan.table.find(&admitted.host, &admitted.path, &head.method);
+        let id = self.preflight_route(session, admitted).or_else(found).ok_or(Failure::NoRoute)?;
         let listener = plan.listeners[admitted.listener].limits.max_body_size;
         journey.route = Some(id);
         journey.max_body = plan.routes[id].max_body_size.unwrap_or(listener).0;
@@ -161,6 +164,7 @@ impl Gateway {
             port: journey.port,
             version: version_word(head.version),
             request_id: journey.request_id.clone(),
+            own: journey.pass.request.clone(),
             content: None,
         }
     }
@@ -184,6 +188,7 @@ impl Gateway {
         if let Some(seconds) = failure.retry_after() {
             head.insert_header(header::RETRY_AFTER, seconds)?;
         }
+        ward::dress(&mut head, &journey.pass.answer)?;
         if let Some(status) = &journey.cache_status {
             head.insert_header("cache-status", status.as_str())?;
         }
@@ -365,7 +370,12 @@ impl ProxyHttp for Gateway {
                 return Ok(true);
             }
         };
-        Ok(self.act(session, journey, route).await? == Outcome::Answered)
+        if self.ward(session, journey, route).await? == Outcome::Answered
+            || self.act(session, journey, route).await? == Outcome::Answered
+        {
+            return Ok(true);
+        }
+        Ok(self.judge_miss(session, journey).await? == Outcome::Answered)
     }
 
     async fn upstream_peer(&self, session: &mut Session, journey: &mut Journey) -> Result<Box<HttpPeer>> {
@@ -485,6 +495,9 @@ impl ProxyHttp for Gateway {
         if session.req_header().version == Version::HTTP_10 {
             // HTTP/1.0 knows no chunks: the end of the content is the end of the connection.
             answer.remove_header(&header::TRANSFER_ENCODING);
+        }
+        if answer.status != http::StatusCode::SWITCHING_PROTOCOLS {
+            ward::dress(answer, &journey.pass.answer)?;
         }
         let via = forward::via(&answer.headers, "1.1", &self.live.plan.server.name);
         answer.insert_header(header::VIA, via)?;
@@ -629,6 +642,7 @@ async fn respond(
         head.insert_header(header::CONTENT_TYPE, "text/plain; charset=utf-8")?;
         head.insert_header(header::CONTENT_LENGTH, body.len())?;
     }
+    ward::dress(&mut head, &journey.pass.answer)?;
     head.insert_header(header::VIA, format!("1.1 {name}"))?;
     head.insert_header("x-request-id", journey.request_id.as_str())?;
     let bodyless = bodyless || session.req_header().method == Method::HEAD || body.is_empty();

@@ -1,12 +1,14 @@
 //! The request as an instance gets it: target, Host and fields, the same for what passes through and for what the cache fetches.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 use pingora::http::RequestHeader;
 
 use super::journey::{Admitted, join_query};
+use crate::forward::edit::Changes;
 use crate::forward::{self, HostRule};
 use crate::guard::client::Client;
 use crate::route::Rewrite;
@@ -33,6 +35,8 @@ pub struct Onward {
     pub request_id: String,
     /// It asks for a WebSocket.
     pub websocket: bool,
+    /// What the operator sets in its fields, whatever forwarding takes away.
+    pub own: Arc<Changes>,
     /// Its content, when it was read into the key.
     pub content: Option<Bytes>,
 }
@@ -52,6 +56,7 @@ impl Onward {
         let mut fields = self.fields.clone();
         let authority = self.admitted.authority();
         forward::request(&mut fields, &self.facts(&authority, via));
+        self.own.after(&mut fields);
         fields.insert(http::header::HOST, self.host(host, endpoint, &authority)?);
 
         let path = rewrite.apply(&self.admitted.path);

@@ -38,6 +38,7 @@ use crate::cache::record::{self, Stored, VARIANTS_SUM, Variants};
 use crate::observe::metrics::RedisMetrics;
 use crate::plan;
 
+pub mod limit;
 mod log;
 
 use self::log::Standing;

@@ -13,6 +13,14 @@ mod guard;
 
 mod hostile;
 
+mod rates;
+
+mod access;
+
+mod cors;
+
+mod headers;
+
 mod route;
 
 mod cache;

@@ -6,6 +6,7 @@ mod caches;
 mod listeners;
 mod routes;
 mod upstreams;
+mod ward;
 
 use super::file::{File, LogTable, RedisTable, ServerTable, time};
 use super::kind::{Named, Threads};
@@ -24,7 +25,9 @@ pub fn plan(file: &File, reader: &mut Reader<'_>) -> Option<Plan> {
     let redis = file.redis.value().and_then(redis);
     let upstreams = upstreams::all(file, reader);
     let caches = caches::all(file, reader);
-    let routes = routes::all(file, reader);
+    let limits = ward::limits(file, reader);
+    let realms = ward::realms(file, reader);
+    let routes = ward::shared(file, reader).and_then(|shared| routes::all(file, &shared, reader));
     let (routes, table) = routes?;
     Some(Plan {
         server: server?,
@@ -34,6 +37,8 @@ pub fn plan(file: &File, reader: &mut Reader<'_>) -> Option<Plan> {
         redis: redis?,
         upstreams: upstreams?,
         caches: caches?,
+        limits: limits?,
+        realms: realms?,
         routes,
         table,
     })

@@ -4,12 +4,16 @@ mod address;
 mod group;
 mod number;
 mod text;
+mod ward;
 mod word;
 
 pub use address::{Address, AdminAddress, HostName, HostPort, Network, RedisUrl};
 pub use group::{ByStatus, List, Named, OneOrMany, OrOff};
 pub use number::{AnySize, AnyTime, Count, Size, Statuses, Threads, Time, Timeout};
 pub use text::{CookieName, JsonPointer, Label, Path, Prefix, Pseudonym, Text, Token};
+pub use ward::{
+    Authorization, FieldValue, FilePath, FrameWord, Hits, PerTime, RealmText, Scope, UserLine, user_help,
+};
 pub use word::{BodyForm, CheckType, Level};
 
 /// Letters, digits and what may stand between them in a name.

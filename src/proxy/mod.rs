@@ -53,6 +53,7 @@ mod question;
 pub mod reply;
 mod serve;
 mod short;
+pub mod upstreams;
 mod ward;
 
 use self::content::Fault;

@@ -39,6 +39,10 @@ mod purge;
 
 mod balance;
 
+mod health;
+
+mod operate;
+
 mod pool;
 
 mod eject;

@@ -13,6 +13,10 @@ mod guard;
 
 mod hostile;
 
+mod hostile_cache;
+
+mod siege;
+
 mod rates;
 
 mod access;

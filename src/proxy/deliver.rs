@@ -25,6 +25,8 @@ pub struct Told {
     pub via: String,
     /// What the route changes in the fields.
     pub changes: Changes,
+    /// What browsers are to remember of HTTPS.
+    pub hsts: Option<HeaderValue>,
 }
 
 /// What of the content is sent.
@@ -154,7 +156,14 @@ fn assemble(status: StatusCode, fields: &HeaderMap) -> Result<ResponseHeader> {
 fn tell(head: &mut ResponseHeader, told: &Told, age: Option<u64>, length: Option<u64>) -> Result<()> {
     ward::dress(head, &told.changes)?;
     let via = forward::via(&head.headers, "1.1", &told.via);
-    let ours = Ours { cache_status: &told.cache_status, via, request_id: &told.request_id, age, length };
+    let ours = Ours {
+        cache_status: &told.cache_status,
+        via,
+        request_id: &told.request_id,
+        age,
+        length,
+        hsts: told.hsts.as_ref(),
+    };
     let mut result = Ok(());
     ours.each(&mut |name, value| {
         let added = if ours.replaces(name) {

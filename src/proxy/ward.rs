@@ -46,7 +46,9 @@ impl Gateway {
                 Ok(Outcome::Pass)
             }
             Verdict::Preflight => {
-                answer_preflight(session, journey, &self.live.plan.server.name).await?;
+                let mut head = ResponseHeader::build_no_case(StatusCode::NO_CONTENT, Some(10))?;
+                self.sign(journey, &mut head)?;
+                session.write_response_header(Box::new(head), true).await?;
                 Ok(Outcome::Answered)
             }
             Verdict::Denied(denial) => {
@@ -141,12 +143,4 @@ pub(super) fn dress(head: &mut ResponseHeader, changes: &Changes) -> Result<()> 
         }
     }
     Ok(())
-}
-
-async fn answer_preflight(session: &mut Session, journey: &Journey, name: &str) -> Result<()> {
-    let mut head = ResponseHeader::build_no_case(StatusCode::NO_CONTENT, Some(10))?;
-    dress(&mut head, &journey.pass.answer)?;
-    head.insert_header(header::VIA, format!("1.1 {name}"))?;
-    head.insert_header("x-request-id", journey.request_id.as_str())?;
-    session.write_response_header(Box::new(head), true).await
 }

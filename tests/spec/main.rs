@@ -9,6 +9,8 @@ mod support;
 
 mod edge;
 
+mod tls;
+
 mod guard;
 
 mod hostile;
@@ -42,6 +44,12 @@ mod redis;
 mod purge;
 
 mod balance;
+
+mod pick;
+
+mod sticky;
+
+mod split;
 
 mod health;
 

@@ -6,6 +6,9 @@ mod caches;
 mod health;
 mod listeners;
 mod routes;
+mod split;
+mod sticky;
+mod tls;
 mod upstreams;
 mod ward;
 
@@ -30,6 +33,8 @@ pub fn plan(file: &File, reader: &mut Reader<'_>) -> Option<Plan> {
     let realms = ward::realms(file, reader);
     let routes = ward::shared(file, reader).and_then(|shared| routes::all(file, &shared, reader));
     let (routes, table) = routes?;
+    let caches = caches?;
+    sticky::judge(file, &routes, &caches, reader)?;
     Some(Plan {
         server: server?,
         listeners: listeners?,
@@ -37,7 +42,7 @@ pub fn plan(file: &File, reader: &mut Reader<'_>) -> Option<Plan> {
         log: log?,
         redis: redis?,
         upstreams: upstreams?,
-        caches: caches?,
+        caches,
         limits: limits?,
         realms: realms?,
         routes,

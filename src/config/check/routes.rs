@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use super::ward::{Shared, ward};
-use super::{CACHES, UPSTREAMS, resolve};
+use super::{CACHES, UPSTREAMS, resolve, split};
 use crate::base::name::RouteName;
 use crate::cache::content::{ContentKey, Form, Pointer, StoreWhen};
 use crate::config::file::{CacheUseTable, ContentKeyTable, File, MatchTable, RouteTable};
@@ -153,6 +153,7 @@ fn route(
     reader: &mut Reader<'_>,
 ) -> Option<Route> {
     let action = action(file, table, spot, reader);
+    let split = split::of(file, table, reader);
     let rewrite = rewrite(table, reader);
     let cache = table.cache.optional().map(|cache| cache.map(|cache| &cache.0));
     let content_key = cache.and_then(|cache| content_key(cache, reader));
@@ -160,6 +161,7 @@ fn route(
     Some(Route {
         name,
         action: action?,
+        split: split?,
         rewrite: rewrite?,
         max_body_size: table.max_body_size.optional()?.map(|size| size.0),
         priority: *table.priority.value()?,
@@ -283,6 +285,7 @@ fn cache(file: &File, table: &RouteTable, reader: &mut Reader<'_>) -> Option<Opt
 fn ignored_by_respond(table: &RouteTable, reader: &mut Reader<'_>) {
     let settings = [
         ("cache", table.cache.written, &table.cache.spot),
+        ("split", table.split.written, &table.split.spot),
         ("priority", table.priority.written, &table.priority.spot),
         ("request_headers", table.request_headers.written, &table.request_headers.spot),
         ("strip_prefix", table.strip_prefix.written, &table.strip_prefix.spot),

@@ -1,6 +1,5 @@
 //! Rates, users, files, and the words of what stands before the routes.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -144,22 +143,6 @@ words! { FrameWord, "a rule for frames",
     "sameorigin" => Self(Some(Frame::SameOrigin)),
     "deny" => Self(Some(Frame::Deny)),
     "off" => Self(None),
-}
-
-/// A file on this machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FilePath(pub PathBuf);
-
-impl FromText for FilePath {
-    fn what() -> String {
-        "the path of a file".to_owned()
-    }
-
-    const EXAMPLE: &'static str = "/etc/vanne/users";
-
-    fn from_text(text: &str) -> Result<Self, Option<String>> {
-        if text.is_empty() || text.contains('\0') { Err(None) } else { Ok(Self(text.into())) }
-    }
 }
 
 /// What a browser shows when it asks for a password.

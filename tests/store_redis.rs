@@ -395,6 +395,22 @@ async fn an_answer_whose_fetch_began_before_an_invalidation_is_not_kept() {
     assert_eq!(text(&one.lookup(&key).await).as_deref(), Some("after"));
 }
 
+#[tokio::test]
+async fn changes_to_other_keys_keep_no_answer_from_being_kept_or_shared() {
+    let redis = Redis::start();
+    let one = Gateway::over(&redis.url());
+    let here = key("/a");
+    let began = one.store.began(&here);
+    for other in 0..4000 {
+        one.store.invalidate(&key(&format!("/other/{other}")));
+    }
+    assert!(one.store.unchanged_since(&here, began), "who asks now may share the fetch");
+    one.store.put_since(&here, Arc::new(answer(&here, "mine", &one.clock)), began);
+    assert_eq!(text(&one.lookup(&here).await).as_deref(), Some("mine"));
+    one.store.invalidate(&here);
+    assert!(!one.store.unchanged_since(&here, began));
+}
+
 /// A Redis whose GET waits for leave and then gives what it gave before; also tells when one has come.
 async fn stalling(value: Vec<u8>) -> (Fake, Arc<Notify>, Arc<Notify>) {
     let (asked, leave) = (Arc::new(Notify::new()), Arc::new(Notify::new()));

@@ -216,7 +216,9 @@ impl Gateway {
     }
 
     fn flight(&self, asked: &Asked, slot: [u8; 16]) -> Joined<Word> {
-        asked.cache.flights.join(slot, asked.cache.store.began(&asked.key).stamp())
+        let store = &asked.cache.store;
+        let good = |began| store.unchanged_since(&asked.key, began);
+        asked.cache.flights.join(slot, store.began(&asked.key), good)
     }
 
     fn spawn(&self, asked: &Asked, stale: Option<Arc<Entry>>, writer: Writer<Word>, background: bool) {

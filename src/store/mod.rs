@@ -25,6 +25,7 @@ use crate::observe::metrics::CacheMetrics;
 
 mod behind;
 mod breaker;
+mod changes;
 pub mod flight;
 mod memory;
 mod purges;
@@ -32,6 +33,7 @@ pub mod redis;
 pub mod uses;
 
 use self::behind::{Ahead, Job, Settle};
+use self::changes::{Changes, Stripe};
 use self::memory::{Hash, Held, Memory};
 pub use self::purges::Reach;
 use self::purges::{Purges, Seal, Standing};
@@ -129,18 +131,10 @@ pub struct Store {
 }
 
 /// The moment a fetch began, as far as invalidation goes: see [`Store::put_since`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Began {
     removals: u64,
     epoch: Epoch,
-}
-
-impl Began {
-    /// A number that changes with every invalidation: what coalescing goes by.
-    pub fn stamp(self) -> u64 {
-        // Neither ever falls, so their sum tells whenever one has grown.
-        self.removals.wrapping_add(self.epoch)
-    }
 }
 
 impl Store {
@@ -155,7 +149,7 @@ impl Store {
         let local = Arc::new(Local {
             memory: Memory::new(memory, max_object),
             metrics: metrics.clone(),
-            changes: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
         });
         local.tell();
         let purges = redis.as_ref().map_or_else(|| Arc::new(Purges::alone()), |redis| redis.purges().clone());
@@ -203,6 +197,13 @@ impl Store {
         Began { removals: self.local.changes(&key.hash()).removals, epoch: self.purges.last() }
     }
 
+    /// Whether what a fetch that began then brings may be shared with whoever asks now: nothing was purged since, and this key not removed.
+    pub fn unchanged_since(&self, key: &Key, began: Began) -> bool {
+        let primary = key.hash();
+        began.epoch == self.purges.last()
+            && !lock(self.local.stripe(&primary)).removed_since(&primary, began.removals)
+    }
+
     /// Stores an answer: visible to this process on return, in Redis soon after.
     pub fn put(&self, key: &Key, entry: Arc<Entry>) {
         self.store(key, entry, None);
@@ -221,9 +222,8 @@ impl Store {
     /// Drops all variants under a key: for this process on return, in Redis in order after every write made before.
     pub fn invalidate(&self, key: &Key) {
         let primary = key.hash();
-        let mut changes = lock(self.local.stripe(&primary));
-        changes.all += 1;
-        changes.removals += 1;
+        let mut stripe = lock(self.local.stripe(&primary));
+        stripe.removed(&primary);
         self.local.drop_held(&primary);
         // Queued under the lock, so that Redis sees writes to one key in the order in which memory saw them.
         if let Some(redis) = &self.redis {
@@ -471,8 +471,8 @@ impl Store {
         {
             return;
         }
-        let changes = lock(self.local.stripe(&question.key.hash()));
-        if *changes == question.seen && !self.local.holds_newer(&name, &held) {
+        let stripe = lock(self.local.stripe(&question.key.hash()));
+        if stripe.changes() == question.seen && !self.local.holds_newer(&name, &held) {
             self.local.hold(name, held);
         }
     }
@@ -489,8 +489,8 @@ impl Store {
             return;
         }
         let primary = key.hash();
-        let mut changes = lock(self.local.stripe(&primary));
-        if began.is_some_and(|began| began.removals != changes.removals) {
+        let mut stripe = lock(self.local.stripe(&primary));
+        if began.is_some_and(|began| stripe.removed_since(&primary, began.removals)) {
             return;
         }
         let epoch = began.map_or_else(|| self.purges.last(), |began| began.epoch);
@@ -498,7 +498,7 @@ impl Store {
         if self.purges.judge(&seal, &entry.record, self.clock.wall()) == Standing::Gone {
             return;
         }
-        changes.all += 1;
+        stripe.written();
         self.local.memory.mark_shared(&primary);
         let job = if entry.record.vary.is_empty() {
             self.local.hold(primary, Held::answer(entry.clone(), 0, seal.clone()));
@@ -510,7 +510,7 @@ impl Store {
         if let Some(redis) = &self.redis {
             redis.put(job);
         }
-        drop(changes);
+        drop(stripe);
         self.metrics.store("stored");
     }
 
@@ -543,27 +543,20 @@ impl Store {
 /// A look-up and a change to the same key exclude one another only by chance of sharing a stripe with others; more stripes, less chance.
 const STRIPES: usize = 1024;
 
-/// How often the keys of a stripe have changed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Changes {
-    all: u64,
-    removals: u64,
-}
-
 /// The process's own part of a store.
 struct Local {
     memory: Memory,
     metrics: CacheMetrics,
-    changes: Box<[Mutex<Changes>]>,
+    stripes: Box<[Mutex<Stripe>]>,
 }
 
 impl Local {
-    fn stripe(&self, primary: &Hash) -> &Mutex<Changes> {
-        &self.changes[usize::from(u16::from_le_bytes([primary[0], primary[1]])) % STRIPES]
+    fn stripe(&self, primary: &Hash) -> &Mutex<Stripe> {
+        &self.stripes[usize::from(u16::from_le_bytes([primary[0], primary[1]])) % STRIPES]
     }
 
     fn changes(&self, primary: &Hash) -> Changes {
-        *lock(self.stripe(primary))
+        lock(self.stripe(primary)).changes()
     }
 
     fn hold(&self, name: Hash, held: Held) {
@@ -602,8 +595,8 @@ impl Local {
     }
 
     fn forget_marker(&self, primary: &Hash, seen: Changes, generation: u64) {
-        let changes = lock(self.stripe(primary));
-        if *changes == seen
+        let stripe = lock(self.stripe(primary));
+        if stripe.changes() == seen
             && let Some(Held::Variants { marker, .. }) = self.memory.get(primary)
             && marker.generation == generation
         {
@@ -614,9 +607,8 @@ impl Local {
 
 impl Listener for Local {
     fn changed(&self, primary: &Hash) -> bool {
-        let mut changes = lock(self.stripe(primary));
-        changes.all += 1;
-        changes.removals += 1;
+        let mut stripe = lock(self.stripe(primary));
+        stripe.removed(primary);
         let held = self.memory.get(primary).is_some();
         self.drop_held(primary);
         held
@@ -625,7 +617,7 @@ impl Listener for Local {
 
 impl Settle for Local {
     fn settle(&self, variant: &behind::Variant, marker: Arc<Variants>, shared: bool) {
-        let _changes = lock(self.stripe(&variant.primary));
+        let _stripe = lock(self.stripe(&variant.primary));
         let Some(Held::Variants { marker: current, .. }) = self.memory.get(&variant.primary) else { return };
         let generation = marker.generation;
         if current.generation == variant.marker.generation {

@@ -21,6 +21,8 @@ mod fast_path;
 
 mod coalesce;
 
+mod never_mixed;
+
 mod question;
 
 mod conformance;

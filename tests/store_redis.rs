@@ -147,7 +147,11 @@ async fn when_other_fields_choose_the_old_variants_are_gone() {
     let key = key("/a");
     let mut other = answer_for(&key, "de", "by encoding", &one.clock);
     other.record.vary = vec!["accept-encoding".parse().unwrap()];
-    other.record.variant = vanne::cache::vary::of_request(&other.record.vary, &HeaderMap::new());
+    other.record.variant = vanne::cache::vary::of_request(
+        &other.record.vary,
+        &HeaderMap::new(),
+        vanne::cache::VaryRules::default(),
+    );
     one.put(&key, &answer_for(&key, "de", "by language", &one.clock));
     one.put(&key, &other);
     one.put(&key, &answer_for(&key, "fr", "again by language", &one.clock));

@@ -8,7 +8,7 @@ use http::HeaderName;
 use smallvec::SmallVec;
 
 use super::directive::trim;
-use super::{KeyRules, QueryRule};
+use super::{KeyRules, QueryRule, VaryRules};
 use crate::base::fields::Fields;
 
 /// What a key is made from. Host and path come normalised from the request guard, so that routing, key and forwarding read the same.
@@ -33,6 +33,7 @@ pub struct KeyFacts<'a> {
 pub struct Key {
     text: std::sync::Arc<[u8]>,
     hash: [u8; 16],
+    vary: VaryRules,
 }
 
 /// What a part of a key's text is; its first byte.
@@ -75,7 +76,7 @@ impl Key {
             each_cookie(facts.fields, name, |value| text.push(part::VALUE, value));
         }
         let hash = first_half(blake3::hash(&text.0));
-        Self { text: text.0.as_slice().into(), hash }
+        Self { text: text.0.as_slice().into(), hash, vary: rules.vary }
     }
 
     /// The key of a request whose method and content count, too: `content` is what counts of it
@@ -92,7 +93,7 @@ impl Key {
         push_headers(&mut text, headers, fields);
         text.push(part::CONTENT, blake3::hash(content).as_bytes());
         let hash = first_half(blake3::hash(&text.0));
-        Self { text: text.0.as_slice().into(), hash }
+        Self { text: text.0.as_slice().into(), hash, vary: self.vary }
     }
 
     /// The parts spelled out, length-prefixed: compared with the stored ones, so that a collision of hashes never serves another's answer.
@@ -108,6 +109,11 @@ impl Key {
     /// The first 128 bits of the BLAKE3 hash of the text.
     pub fn hash(&self) -> [u8; 16] {
         self.hash
+    }
+
+    /// What of the fields that Vary names counts among the answers under this key.
+    pub fn vary(&self) -> VaryRules {
+        self.vary
     }
 
     /// The hash of a variant of this key.

@@ -1,6 +1,6 @@
 //! May it be stored, may it be reused? RFC 9111 and its family as pure rules with the time as an argument.
 //!
-//! Decided here: the key of a request ([`key`], [`vary`]), what Cache-Control and its kin say ([`directive`], [`date`]), whether an answer may be
+//! Decided here: the key of a request ([`key`], [`vary`], [`language`]), what Cache-Control and its kin say ([`directive`], [`date`]), whether an answer may be
 //! stored and for how long ([`policy`]), whether a stored one may be reused ([`lookup`]), how it is validated and freshened ([`freshen`]), what the
 //! client's own conditions and ranges mean for it ([`conditional`], [`range`]), what a change invalidates ([`invalidate`]), and how all this
 //! is told ([`status`]). [`record`] is the stored form.
@@ -19,6 +19,7 @@ pub mod directive;
 pub mod freshen;
 pub mod invalidate;
 pub mod key;
+pub mod language;
 pub mod lookup;
 pub mod policy;
 pub mod purge;
@@ -119,6 +120,47 @@ pub struct KeyRules {
     pub headers: Vec<HeaderName>,
     /// Cookies that count.
     pub cookies: Vec<String>,
+    /// What of the fields that Vary names counts.
+    pub vary: VaryRules,
+}
+
+/// What of the request fields that Vary names tells two answers apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VaryRules {
+    /// What of Accept-Language.
+    pub languages: Languages,
+    /// Whether an answer that names its language serves whoever likes that language best.
+    pub content_language: bool,
+    /// What of Accept-Encoding.
+    pub encodings: Encodings,
+}
+
+impl Default for VaryRules {
+    fn default() -> Self {
+        Self { languages: Languages::default(), content_language: true, encodings: Encodings::default() }
+    }
+}
+
+/// What of Accept-Language counts where Vary names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Languages {
+    /// All but the spaces around commas.
+    AsSent,
+    /// Not its case, its spacing, the form of weights, nor the order of languages liked differently.
+    #[default]
+    Normalised,
+    /// Nor the order of languages liked equally (RFC 9110 §12.5.4: it cannot be relied upon).
+    Unordered,
+}
+
+/// What of Accept-Encoding counts where Vary names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Encodings {
+    /// All but the spaces around commas.
+    AsSent,
+    /// The set of codings that are accepted.
+    #[default]
+    Accepted,
 }
 
 impl KeyRules {

@@ -262,7 +262,7 @@ pub(super) fn record(
         } else {
             Duration::ZERO
         },
-        variant: vary::of_request(&vary, exchange.request),
+        variant: vary::of_answer(&vary, exchange.request, response, rules.key.vary),
         vary,
     }
 }

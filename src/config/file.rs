@@ -18,7 +18,7 @@ use super::reference::section_schema;
 use super::setting::{Fallback, Section, Setting, Shape};
 use super::table::table;
 use crate::balance::Method as Balance;
-use crate::cache::{ClientDirectives, QueryRule, SetCookie, TtlMode};
+use crate::cache::{ClientDirectives, Encodings, Languages, QueryRule, SetCookie, TtlMode};
 use crate::forward::HostRule;
 use crate::plan::{AccessLog, LogFormat, Priority};
 
@@ -275,6 +275,22 @@ table! {
         wait_timeout: AnyTime = "10s", or "2s";
         /// What tells two answers apart, beside scheme, host, port and path.
         key: KeyTable = {}, or { sort_query = true };
+        /// What of the request fields that an answer's Vary names tells two answers apart.
+        vary: VaryTable = {}, or { languages = "unordered" };
+    }
+}
+
+table! {
+    /// What of the request fields that an answer's Vary names tells two answers apart.
+    VaryTable {
+        /// What of Accept-Language: "as_sent" (all of it), "normalised" (not its case, spacing, form of weights, nor the order of languages
+        /// liked differently), "unordered" (nor the order of those liked equally, which many instances take for a preference).
+        languages: Languages = "normalised", or "unordered";
+        /// Whether an answer that names its one language in Content-Language serves every request that likes this language best,
+        /// whatever else it likes.
+        content_language: bool = true, or false;
+        /// What of Accept-Encoding: "as_sent" (all of it), "accepted" (the set of codings it accepts).
+        encodings: Encodings = "accepted", or "as_sent";
     }
 }
 

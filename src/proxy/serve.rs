@@ -300,8 +300,9 @@ impl Gateway {
         match verdict {
             Word::Interim(_) => {}
             Word::Coming(record, source) => {
-                let variant = vary::of_request(&record.vary, &asked.fields);
-                if variant != record.variant {
+                let rules = asked.key.vary();
+                if !vary::fits(&record, &asked.fields, rules) {
+                    let variant = vary::of_request(&record.vary, &asked.fields, rules);
                     return Ok(Followed::Again(Some(asked.key.variant(&variant))));
                 }
                 self.note_fetch(journey, asked, fetched, &source);
@@ -337,7 +338,7 @@ impl Gateway {
         entry: &Arc<Entry>,
         how: Stored,
     ) -> pingora::Result<Followed> {
-        if vary::of_request(&entry.record.vary, &asked.fields) != entry.record.variant {
+        if !vary::fits(&entry.record, &asked.fields, asked.key.vary()) {
             return Ok(Followed::Again(None));
         }
         let (source, detail) = match how {

@@ -163,7 +163,7 @@ impl Store {
     /// Asks memory alone; never waits. Counts nothing: who serves what was found says so with [`Store::served`], who does not goes on to
     /// [`Store::lookup`], which counts.
     pub fn peek(&self, key: &Key, request: &dyn Fields) -> Found {
-        self.near(key, request).found
+        self.nearest(key, request).found
     }
 
     /// What [`Store::peek`] found within `took` was served.
@@ -175,14 +175,14 @@ impl Store {
     pub async fn lookup(&self, key: &Key, request: &(dyn Fields + Sync)) -> Found {
         let started = self.clock.mono();
         let seen = self.local.changes(&key.hash());
-        let near = self.near(key, request);
+        let near = self.nearest(key, request);
         let memory = if near.found.entry.is_some() { "hit" } else { "miss" };
         self.metrics.lookup("memory", memory, self.clock.mono().since(started));
         let Some(redis) = self.redis.as_ref().filter(|_| near.ask_redis) else { return near.found };
         let stale = near.found;
 
         let started = self.clock.mono();
-        let found = self.far(redis, Question { key, request, seen }, near.chosen).await;
+        let found = self.farthest(redis, Question { key, request, seen }, near.chosen).await;
         let result = match (&found.entry, found.trouble) {
             (Some(_), _) => "hit",
             (None, None) => "miss",
@@ -245,6 +245,7 @@ impl Store {
 }
 
 /// A look-up that goes on to Redis.
+#[derive(Clone, Copy)]
 struct Question<'q> {
     key: &'q Key,
     request: &'q (dyn Fields + Sync),
@@ -269,7 +270,7 @@ struct Chosen {
 
 impl Chosen {
     fn of(key: &Key, request: &dyn Fields, marker: Arc<Variants>, shared: bool) -> Self {
-        let variant = vary::of_request(&marker.names, request);
+        let variant = vary::of_request(&marker.names, request, key.vary());
         let name = key.variant(&variant);
         Self { marker, shared, variant, name }
     }
@@ -286,6 +287,42 @@ impl Chosen {
 
 /// Looking up.
 impl Store {
+    /// What memory holds for a request, or for whoever likes best the language that it likes best.
+    fn nearest(&self, key: &Key, request: &dyn Fields) -> Near {
+        let near = self.near(key, request);
+        if self.is_fresh(&near.found) {
+            return near;
+        }
+        let names = near.chosen.as_ref().map_or(&[][..], |chosen| &chosen.marker.names);
+        let Some(request) = vary::by_language(names, request, key.vary()) else { return near };
+        let by_language = self.near(key, &request).found;
+        if self.is_fresh(&by_language) || near.found.entry.is_none() {
+            let ask_redis = near.ask_redis && !self.is_fresh(&by_language);
+            let found = Found { slot: near.found.slot, ..by_language };
+            return Near { found, ask_redis, chosen: near.chosen };
+        }
+        near
+    }
+
+    /// The same for Redis.
+    async fn farthest(&self, redis: &RedisTier, question: Question<'_>, chosen: Option<Chosen>) -> Found {
+        let Question { key, request, seen } = question;
+        let found = self.far(redis, question, chosen).await;
+        if found.entry.is_some() || found.trouble.is_some() {
+            return found;
+        }
+        // Where answers vary is known by now.
+        let Some(Held::Variants { marker, shared }) = self.held(&key.hash()) else { return found };
+        let Some(request) = vary::by_language(&marker.names, request, key.vary()) else { return found };
+        let chosen = Chosen::of(key, &request, marker, shared);
+        let by_language = self.far(redis, Question { key, request: &request, seen }, Some(chosen)).await;
+        Found { slot: found.slot, ..by_language }
+    }
+
+    fn is_fresh(&self, found: &Found) -> bool {
+        found.entry.as_ref().is_some_and(|entry| !entry.record.ttl(self.clock.wall()).is_zero())
+    }
+
     fn near(&self, key: &Key, request: &dyn Fields) -> Near {
         let primary = key.hash();
         let (mut found, chosen) = match self.held(&primary) {
@@ -500,15 +537,20 @@ impl Store {
         }
         stripe.written();
         self.local.memory.mark_shared(&primary);
+        let also = vary::also(&entry.record, key.vary()).map(|variant| {
+            let record = Record { variant, ..entry.record.clone() };
+            Arc::new(Entry { record, body: entry.body.clone() })
+        });
         let job = if entry.record.vary.is_empty() {
             self.local.hold(primary, Held::answer(entry.clone(), 0, seal.clone()));
-            Job::Answer { name: primary, entry, seal }
+            Job::Answer { name: primary, entry, seal: seal.clone() }
         } else {
-            self.hold_variant(key, entry, seal)
+            self.hold_variant(key, entry, seal.clone())
         };
+        let also = also.map(|entry| self.hold_variant(key, entry, seal));
         // Queued under the lock, so that Redis sees writes to one key in the order in which memory saw them.
         if let Some(redis) = &self.redis {
-            redis.put(job);
+            [Some(job), also].into_iter().flatten().for_each(|job| redis.put(job));
         }
         drop(stripe);
         self.metrics.store("stored");

@@ -21,6 +21,7 @@ path = "/base"
 ttl = "5m"
 [caches.api.key]
 [caches.api.bypass]
+[caches.api.vary]
 [[routes]]
 upstream = "other"
 [routes.match]

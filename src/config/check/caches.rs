@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::name::CacheName;
-use crate::cache::{BypassRules, KeyRules, Rules, TtlMode};
-use crate::config::file::{BypassTable, CacheTable, File, KeyTable, time};
+use crate::cache::{BypassRules, KeyRules, Rules, TtlMode, VaryRules};
+use crate::config::file::{BypassTable, CacheTable, File, KeyTable, VaryTable, time};
 use crate::config::problem::Problem;
 use crate::config::read::Reader;
 use crate::plan::Cache;
@@ -69,7 +69,7 @@ fn rules(table: &CacheTable) -> Option<Rules> {
         targeted: table.targeted.value()?.all()?.cloned().collect(),
         bypass: bypass(table.bypass.value()?)?,
         min_uses: u8::try_from(table.min_uses.value()?.0).ok()?,
-        key: key(table.key.value()?)?,
+        key: key(table.key.value()?, table.vary.value()?)?,
     })
 }
 
@@ -88,12 +88,21 @@ fn bypass(table: &BypassTable) -> Option<BypassRules> {
     })
 }
 
-fn key(table: &KeyTable) -> Option<KeyRules> {
+fn key(table: &KeyTable, by: &VaryTable) -> Option<KeyRules> {
     Some(KeyRules {
         hosts: table.hosts.value()?.all()?.map(|host| host.0.to_ascii_lowercase()).collect(),
         query: table.query.value()?.clone(),
         sort_query: *table.sort_query.value()?,
         headers: table.headers.value()?.all()?.cloned().collect(),
         cookies: table.cookies.value()?.all()?.map(|cookie| cookie.0.clone()).collect(),
+        vary: vary(by)?,
+    })
+}
+
+fn vary(table: &VaryTable) -> Option<VaryRules> {
+    Some(VaryRules {
+        languages: *table.languages.value()?,
+        content_language: *table.content_language.value()?,
+        encodings: *table.encodings.value()?,
     })
 }

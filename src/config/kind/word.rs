@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::group::List;
 use super::text::Label;
 use crate::balance::Method as Balance;
-use crate::cache::{ClientDirectives, QueryRule, SetCookie, TtlMode};
+use crate::cache::{ClientDirectives, Encodings, Languages, QueryRule, SetCookie, TtlMode};
 use crate::config::problem::Problem;
 use crate::config::read::{Node, Reader};
 use crate::config::setting::{FromText, Setting};
@@ -43,6 +43,17 @@ words! { SetCookie, "a way to treat Set-Cookie",
 words! { ClientDirectives, "a way to treat the client's directives",
     "honour" => Self::Honour,
     "ignore" => Self::Ignore,
+}
+
+words! { Languages, "a way to read Accept-Language",
+    "as_sent" => Self::AsSent,
+    "normalised" => Self::Normalised,
+    "unordered" => Self::Unordered,
+}
+
+words! { Encodings, "a way to read Accept-Encoding",
+    "as_sent" => Self::AsSent,
+    "accepted" => Self::Accepted,
 }
 
 words! { LogFormat, "a log format",

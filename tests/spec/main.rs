@@ -43,6 +43,10 @@ mod observe;
 
 mod process;
 
+mod reload;
+
+mod upgrade;
+
 mod simulation;
 
 mod explain;

@@ -39,6 +39,7 @@ vanne
 /readyz   200 while requests are taken, 503 while draining
 
 POST /api/v1/purge makes stored answers invalid, when admin.token is set
+POST /api/v1/explain tells what would become of a request, when admin.token is set
 ";
 
 impl Admin {

@@ -6,14 +6,18 @@ use async_trait::async_trait;
 use http::{HeaderValue, Method, Response, header};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
+use serde::de::DeserializeOwned;
 
+use super::explain::Ask;
 use super::live::Live;
 use super::purge::Order;
 use crate::observe::admin::{Admin, Answer};
 
 /// Where purges are asked for.
 pub const PURGE: &str = "/api/v1/purge";
-/// The largest order of a purge, in bytes.
+/// Where explanations are asked for.
+pub const EXPLAIN: &str = "/api/v1/explain";
+/// The largest order, in bytes.
 const LARGEST: usize = 1024 * 1024;
 
 /// Serves [`Admin`] over HTTP.
@@ -33,26 +37,42 @@ impl AdminApp {
     }
 
     async fn purge(&self, session: &mut ServerSession) -> Answer {
-        let head = session.req_header();
-        if head.method != Method::POST {
-            return Answer::json(405, error("purges are POSTed"));
-        }
-        let shown = head.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-        if let Err(refused) = self.admin.may_change(shown) {
-            return refused;
-        }
-        let body = match whole_body(session).await {
-            Ok(body) => body,
-            Err(answer) => return answer,
-        };
-        let order: Order = match serde_json::from_slice(&body) {
+        let order: Order = match self.order(session).await {
             Ok(order) => order,
-            Err(wrong) => return Answer::json(400, error(&format!("the order does not read: {wrong}"))),
+            Err(answer) => return answer,
         };
         match order.carry_out(&self.live).await {
             Ok(done) => Answer::json(200, serde_json::to_value(done).unwrap_or_default()),
             Err(wrong) => Answer::json(400, error(&wrong.to_string())),
         }
+    }
+
+    async fn explain(&self, session: &mut ServerSession) -> Answer {
+        let ask: Ask = match self.order(session).await {
+            Ok(ask) => ask,
+            Err(answer) => return answer,
+        };
+        let explained = match ask.question() {
+            Ok(question) => self.live.explain(&question).await,
+            Err(unclear) => Err(unclear),
+        };
+        match explained {
+            Ok(told) => Answer::json(200, serde_json::to_value(told).unwrap_or_default()),
+            Err(unclear) => Answer::json(400, error(&unclear.to_string())),
+        }
+    }
+
+    /// What is asked of a path that takes orders, from whoever may give one.
+    async fn order<T: DeserializeOwned>(&self, session: &mut ServerSession) -> Result<T, Answer> {
+        let head = session.req_header();
+        if head.method != Method::POST {
+            return Err(Answer::json(405, error("orders are POSTed")));
+        }
+        let shown = head.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        self.admin.may_change(shown)?;
+        let body = whole_body(session).await?;
+        serde_json::from_slice(&body)
+            .map_err(|wrong| Answer::json(400, error(&format!("the order does not read: {wrong}"))))
     }
 }
 
@@ -76,10 +96,10 @@ pub(super) fn error(text: &str) -> serde_json::Value {
 impl ServeHttp for AdminApp {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let head = session.req_header();
-        let answer = if head.uri.path() == PURGE {
-            self.purge(session).await
-        } else {
-            self.admin.answer(head.method.as_str(), head.uri.path())
+        let answer = match head.uri.path() {
+            PURGE => self.purge(session).await,
+            EXPLAIN => self.explain(session).await,
+            path => self.admin.answer(head.method.as_str(), path),
         };
         respond(answer)
     }

@@ -38,6 +38,7 @@ pub mod content;
 mod dated;
 pub mod deliver;
 pub mod exchange;
+pub mod explain;
 pub mod fill;
 pub mod journey;
 pub mod live;

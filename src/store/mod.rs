@@ -27,6 +27,7 @@ mod behind;
 mod breaker;
 mod changes;
 pub mod flight;
+pub mod inspect;
 mod memory;
 mod purges;
 pub mod redis;
@@ -35,8 +36,8 @@ pub mod uses;
 use self::behind::{Ahead, Job, Settle};
 use self::changes::{Changes, Stripe};
 use self::memory::{Hash, Held, Memory};
-pub use self::purges::Reach;
-use self::purges::{Purges, Seal, Standing};
+use self::purges::{Purges, Seal};
+pub use self::purges::{Reach, Standing};
 use self::redis::{Listener, RedisTier, Trouble};
 
 /// A stored answer with its body, shared by everyone who serves it.

@@ -12,8 +12,8 @@ use crate::balance::Method as Balance;
 use crate::balance::eject::Rules as Eject;
 use crate::base::name::{CacheName, ListenerName, RouteName, UpstreamName};
 use crate::base::unit::ByteSize;
-use crate::cache::Rules as CacheRules;
 use crate::cache::content::{ContentKey, StoreWhen};
+use crate::cache::{Lifetimes, Rules as CacheRules};
 use crate::forward::HostRule;
 use crate::guard::client::TrustedProxies;
 use crate::guard::crowd::Room;
@@ -323,6 +323,8 @@ pub struct Route {
     pub content_key: Option<Arc<ContentKey>>,
     /// What an answer must be like to be stored, beside what its fields say.
     pub store_when: Arc<StoreWhen>,
+    /// What it says instead of its cache about the answers it stores.
+    pub lifetimes: Lifetimes,
 }
 
 /// Who answers a matched request.

@@ -8,6 +8,7 @@
 //! Absent: sockets, stores, tasks, metrics, logging. A decision's reason is an enum, and is at once metric label, log field and
 //! `Cache-Status` detail.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -35,12 +36,16 @@ pub struct Rules {
     pub ttl: Option<Duration>,
     /// What `ttl` means next to the origin's word.
     pub ttl_mode: TtlMode,
+    /// The field by which the origin states one answer's lifetime to us alone, in seconds; it goes before all else.
+    pub ttl_header: Option<HeaderName>,
     /// Lifetimes by status, each an inclusive range, used like `ttl` for those statuses; also makes them storable (negative caching).
     pub ttl_by_status: Vec<((u16, u16), Duration)>,
     /// Serve stale while fetching anew, for this long past freshness, when the origin does not say (RFC 5861 §3).
     pub stale_while_revalidate: Duration,
     /// Serve stale when the origin fails, for this long past freshness, when the origin does not say (RFC 5861 §4).
     pub stale_if_error: Duration,
+    /// What these two mean next to the origin's word.
+    pub stale_mode: StaleMode,
     /// Keep an entry that has a validator for this long past freshness, so that it can be validated rather than fetched.
     pub keep: Duration,
     /// What a Set-Cookie in an answer means.
@@ -83,6 +88,48 @@ pub enum TtlMode {
     Override,
     /// The origin's word counts, up to it.
     Cap,
+}
+
+/// What the operator's windows for stale answers mean next to the origin's word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StaleMode {
+    /// They count when the origin says nothing.
+    #[default]
+    Default,
+    /// They count whatever the origin says, but for `no-cache` and `must-revalidate`.
+    Override,
+}
+
+/// What one route says instead of its cache about the answers it stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lifetimes {
+    /// See [`Rules::ttl`].
+    pub ttl: Option<Duration>,
+    /// See [`Rules::ttl_mode`].
+    pub ttl_mode: Option<TtlMode>,
+    /// See [`Rules::stale_while_revalidate`].
+    pub stale_while_revalidate: Option<Duration>,
+    /// See [`Rules::stale_if_error`].
+    pub stale_if_error: Option<Duration>,
+    /// See [`Rules::stale_mode`].
+    pub stale_mode: Option<StaleMode>,
+}
+
+impl Lifetimes {
+    /// The cache's rules with the route's in their place.
+    pub fn over(&self, rules: &Arc<Rules>) -> Arc<Rules> {
+        if *self == Self::default() {
+            return rules.clone();
+        }
+        Arc::new(Rules {
+            ttl: self.ttl.or(rules.ttl),
+            ttl_mode: self.ttl_mode.unwrap_or(rules.ttl_mode),
+            stale_while_revalidate: self.stale_while_revalidate.unwrap_or(rules.stale_while_revalidate),
+            stale_if_error: self.stale_if_error.unwrap_or(rules.stale_if_error),
+            stale_mode: self.stale_mode.unwrap_or(rules.stale_mode),
+            ..Rules::clone(rules)
+        })
+    }
 }
 
 /// What a Set-Cookie in an answer means.
@@ -192,9 +239,11 @@ impl Default for Rules {
         Self {
             ttl: None,
             ttl_mode: TtlMode::Default,
+            ttl_header: None,
             ttl_by_status: Vec::new(),
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,
+            stale_mode: StaleMode::Default,
             keep: Duration::from_secs(3600),
             set_cookie: SetCookie::Refuse,
             client_directives: ClientDirectives::Honour,

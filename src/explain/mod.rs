@@ -284,7 +284,7 @@ impl Request<'_> {
             // What is stored is its user's own then.
             fields.remove(header::AUTHORIZATION);
         }
-        out.told.answers = self.judged(route, &key, &fields, rules);
+        out.told.answers = self.judged(route, &key, &fields, &route.lifetimes.over(&cache.rules));
         out.lookup = Some(Lookup { cache: id, key, fields });
     }
 
@@ -375,6 +375,7 @@ pub fn source_word(source: LifetimeSource) -> &'static str {
         LifetimeSource::Targeted => "a targeted field",
         LifetimeSource::Heuristic => "a tenth of the time since Last-Modified",
         LifetimeSource::Operator => "the operator's ttl",
+        LifetimeSource::Header => "the field of ttl_header",
         LifetimeSource::None => "nothing",
     }
 }

@@ -184,8 +184,16 @@ fn cached_route(plan: &Plan, request: &Request<'_>) -> Option<(RouteId, CacheId)
     let id = plan.table.find(request.host, request.path, request.method)?;
     // Every setting of a route is named, so that a new one must say here whether a hit heeds it. These do not matter to one: it sends nothing on, stores
     // nothing, and its request has no content.
-    let Route { name: _, action, rewrite: _, max_body_size: _, content_key: _, store_when: _, priority: _ } =
-        &plan.routes[id];
+    let Route {
+        name: _,
+        action,
+        rewrite: _,
+        max_body_size: _,
+        content_key: _,
+        store_when: _,
+        lifetimes: _,
+        priority: _,
+    } = &plan.routes[id];
     match action {
         Action::Forward { upstream: _, cache: Some(cache) } => Some((id, *cache)),
         Action::Forward { cache: None, .. } | Action::Respond { .. } => None,

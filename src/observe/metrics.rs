@@ -754,6 +754,7 @@ pub(super) mod tests {
             priority: Default::default(),
             content_key: None,
             store_when: Default::default(),
+            lifetimes: Default::default(),
         }
     }
 

@@ -166,6 +166,11 @@ impl Fill {
         lookup::serve_on_error(&entry.record, &request, &self.cache.rules, now).then(|| entry.clone())
     }
 
+    /// The cache's rules for what is stored, or the route's in their place.
+    fn rules(&self) -> Arc<Rules> {
+        self.live.route(self.to.route).lifetimes.over(&self.cache.rules)
+    }
+
     fn exchange<'a>(&'a self, answer: &'a Answer) -> Exchange<'a> {
         Exchange {
             // A question that is keyed by its content is stored as a GET of its answer would be.
@@ -184,7 +189,7 @@ impl Fill {
         else {
             return Freshness::Other;
         };
-        match freshen::apply_304(&stale.record, &self.exchange(answer), &self.cache.rules) {
+        match freshen::apply_304(&stale.record, &self.exchange(answer), &self.rules()) {
             Freshened::Updated { record, keep } => {
                 Freshness::Confirmed(Arc::new(Entry { record: *record, body: stale.body.clone() }), keep)
             }
@@ -226,8 +231,7 @@ impl Fill {
     }
 
     fn judge(&self, answer: &Answer) -> Result<Record, Refuse> {
-        let rules: &Rules = &self.cache.rules;
-        let judged = policy::store(&self.exchange(answer), &self.key, rules);
+        let judged = policy::store(&self.exchange(answer), &self.key, &self.rules());
         let judged = judged.and_then(|record| match self.store_when().takes_status(answer.head.status) {
             true => Ok(record),
             false => Err(Refuse::Condition),

@@ -74,9 +74,10 @@ fn in_the_way_of(path: &[String], name: &str) -> &'static [&'static str] {
 /// The base with the tables in it that some keys stand in.
 fn base_for(path: &[String], name: &str) -> Table {
     let mut base: Table = toml::from_str(BASE).unwrap();
+    let second: Table = toml::from_str("ttl = \"5m\"").unwrap();
     let other: Table = toml::from_str("servers = [\"127.0.0.1:8010\"]").unwrap();
     base["upstreams"].as_table_mut().unwrap().insert("other".into(), other.into());
-    base["caches"].as_table_mut().unwrap().insert("second".into(), Table::new().into());
+    base["caches"].as_table_mut().unwrap().insert("second".into(), second.into());
     let route = base["routes"][0].as_table_mut().unwrap();
     match path.join(".").as_str() {
         "routes.respond" => {

@@ -33,10 +33,14 @@ fn cache(name: &str, table: &CacheTable, reader: &mut Reader<'_>) -> Option<Cach
     })
 }
 
-fn mode_without_ttl(table: &CacheTable, reader: &mut Reader<'_>) {
+/// Whether a cache gives no lifetimes that a `ttl_mode` could apply to.
+pub fn is_without_ttl(table: &CacheTable) -> bool {
     let statuses = table.ttl_by_status.value().is_some_and(|by| by.0.items.is_empty() && by.0.complete);
-    let without = table.ttl.is_absent() && statuses;
-    if without && table.ttl_mode.value().is_some_and(|mode| *mode != TtlMode::Default) {
+    table.ttl.is_absent() && statuses
+}
+
+fn mode_without_ttl(table: &CacheTable, reader: &mut Reader<'_>) {
+    if is_without_ttl(table) && table.ttl_mode.value().is_some_and(|mode| *mode != TtlMode::Default) {
         reader.report(
             Problem::of(&table.ttl_mode.spot, "there is no ttl that it could apply to")
                 .help("add ttl = \"1h\" or another duration, or remove ttl_mode"),
@@ -58,9 +62,11 @@ fn rules(table: &CacheTable) -> Option<Rules> {
     Some(Rules {
         ttl: table.ttl.optional()?.map(|ttl| ttl.0),
         ttl_mode: *table.ttl_mode.value()?,
+        ttl_header: table.ttl_header.optional()?.cloned(),
         ttl_by_status: ttl_by_status(table)?,
         stale_while_revalidate: time(&table.stale_while_revalidate)?,
         stale_if_error: time(&table.stale_if_error)?,
+        stale_mode: *table.stale_mode.value()?,
         keep: time(&table.keep)?,
         set_cookie: *table.set_cookie.value()?,
         client_directives: *table.client_directives.value()?,

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
+use super::caches::is_without_ttl;
 use super::{CACHES, UPSTREAMS, resolve};
 use crate::base::name::RouteName;
 use crate::cache::content::{ContentKey, Form, Pointer, StoreWhen};
+use crate::cache::{Lifetimes, TtlMode};
 use crate::config::file::{CacheUseTable, ContentKeyTable, File, MatchTable, RouteTable};
 use crate::config::kind::{BodyForm, JsonPointer, List, Text};
 use crate::config::problem::{Problem, Spot};
@@ -162,6 +164,7 @@ fn route(
         priority: *table.priority.value()?,
         content_key: content_key?,
         store_when: Arc::new(store_when(cache?)?),
+        lifetimes: lifetimes(file, cache?, reader)?,
     })
 }
 
@@ -196,6 +199,27 @@ fn members_of_raw_content(table: &ContentKeyTable, reader: &mut Reader<'_>) -> O
 
 fn pointers(set: &Set<List<JsonPointer>>) -> Option<Vec<Pointer>> {
     Some(set.value()?.all()?.map(|pointer| pointer.0.clone()).collect())
+}
+
+fn lifetimes(file: &File, cache: Option<&CacheUseTable>, reader: &mut Reader<'_>) -> Option<Lifetimes> {
+    let Some(table) = cache else { return Some(Lifetimes::default()) };
+    let lifetimes = Lifetimes {
+        ttl: table.ttl.optional()?.map(|ttl| ttl.0),
+        ttl_mode: table.ttl_mode.optional()?.copied(),
+        stale_while_revalidate: table.stale_while_revalidate.optional()?.map(|time| time.0),
+        stale_if_error: table.stale_if_error.optional()?.map(|time| time.0),
+        stale_mode: table.stale_mode.optional()?.copied(),
+    };
+    let caches = file.caches.value()?;
+    let used = caches.position(&table.r#use.value()?.0).and_then(|position| caches.items.get(position));
+    let applies = lifetimes.ttl.is_some() || used.is_none_or(|(_, _, cache)| !is_without_ttl(cache));
+    if lifetimes.ttl_mode.is_some_and(|mode| mode != TtlMode::Default) && !applies {
+        reader.report(
+            Problem::of(&table.ttl_mode.spot, "there is no ttl that it could apply to")
+                .help("add ttl = \"1h\" or another duration beside it, or remove ttl_mode"),
+        );
+    }
+    Some(lifetimes)
 }
 
 fn store_when(cache: Option<&CacheUseTable>) -> Option<StoreWhen> {

@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::group::List;
 use super::text::Label;
 use crate::balance::Method as Balance;
-use crate::cache::{ClientDirectives, Encodings, Languages, QueryRule, SetCookie, TtlMode};
+use crate::cache::{ClientDirectives, Encodings, Languages, QueryRule, SetCookie, StaleMode, TtlMode};
 use crate::config::problem::Problem;
 use crate::config::read::{Node, Reader};
 use crate::config::setting::{FromText, Setting};
@@ -32,6 +32,11 @@ words! { TtlMode, "a ttl_mode",
     "default" => Self::Default,
     "override" => Self::Override,
     "cap" => Self::Cap,
+}
+
+words! { StaleMode, "a stale_mode",
+    "default" => Self::Default,
+    "override" => Self::Override,
 }
 
 words! { SetCookie, "a way to treat Set-Cookie",

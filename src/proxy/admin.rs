@@ -1,4 +1,4 @@
-//! The operator's listener: carries [`Admin`]'s answers over HTTP, and takes purges.
+//! The operator's listener: carries [`Admin`]'s answers over HTTP, shows the instances, and takes purges and orders.
 
 use std::sync::Arc;
 
@@ -11,12 +11,15 @@ use serde::de::DeserializeOwned;
 use super::explain::Ask;
 use super::live::Live;
 use super::purge::Order;
+use super::upstreams::{Overview, Told};
 use crate::observe::admin::{Admin, Answer};
 
 /// Where purges are asked for.
 pub const PURGE: &str = "/api/v1/purge";
 /// Where explanations are asked for.
 pub const EXPLAIN: &str = "/api/v1/explain";
+/// Where instances are shown, and told what to do.
+pub const UPSTREAMS: &str = "/api/v1/upstreams";
 /// The largest order, in bytes.
 const LARGEST: usize = 1024 * 1024;
 
@@ -34,6 +37,36 @@ impl AdminApp {
         let token = live.plan.admin.token.clone();
         let admin = Admin { metrics: live.metrics.clone(), ready: live.ready.clone(), token };
         Self { admin, live }
+    }
+
+    async fn answer(&self, session: &mut ServerSession) -> Answer {
+        let head = session.req_header();
+        match (head.method.as_str(), head.uri.path()) {
+            (_, PURGE) => self.purge(session).await,
+            ("GET" | "HEAD", UPSTREAMS) => {
+                Answer::json(200, serde_json::to_value(Overview::of(&self.live)).unwrap_or_default())
+            }
+            (_, UPSTREAMS) => self.instance(session).await,
+            (_, EXPLAIN) => self.explain(session).await,
+            (method, path) => {
+                if path == "/metrics" {
+                    self.live.upstreams.iter().for_each(|upstream| upstream.group.show_states());
+                }
+                self.admin.answer(method, path)
+            }
+        }
+    }
+
+    /// What an operator says about an instance.
+    async fn instance(&self, session: &mut ServerSession) -> Answer {
+        let order: Told = match self.order(session).await {
+            Ok(order) => order,
+            Err(answer) => return answer,
+        };
+        match order.carry_out(&self.live) {
+            Ok(instance) => Answer::json(200, serde_json::to_value(instance).unwrap_or_default()),
+            Err(wrong) => Answer::json(404, error(&wrong.to_string())),
+        }
     }
 
     async fn purge(&self, session: &mut ServerSession) -> Answer {
@@ -95,13 +128,7 @@ pub(super) fn error(text: &str) -> serde_json::Value {
 #[async_trait]
 impl ServeHttp for AdminApp {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let head = session.req_header();
-        let answer = match head.uri.path() {
-            PURGE => self.purge(session).await,
-            EXPLAIN => self.explain(session).await,
-            path => self.admin.answer(head.method.as_str(), path),
-        };
-        respond(answer)
+        respond(self.answer(session).await)
     }
 }
 

@@ -53,6 +53,7 @@ mod question;
 pub mod reply;
 mod serve;
 mod short;
+pub mod upstreams;
 
 use self::content::Fault;
 use self::exchange::Destination;

@@ -33,6 +33,10 @@ mod purge;
 
 mod balance;
 
+mod health;
+
+mod operate;
+
 mod pool;
 
 mod eject;

@@ -86,6 +86,12 @@ pub enum Refuse {
     Condition,
     /// It has not been asked for often enough, by the operator's choice.
     FewUses,
+    /// The request's content is too large for a key.
+    TooLargeToKey,
+    /// The request is a GraphQL operation that is not surely a query.
+    NoQuery,
+    /// It goes on where another one broke off.
+    Resumed,
 }
 
 impl Refuse {
@@ -103,6 +109,9 @@ impl Refuse {
             Self::NoUse => "no-freshness",
             Self::Undelimited => "undelimited",
             Self::FewUses => "few-uses",
+            Self::TooLargeToKey => "content-too-large",
+            Self::NoQuery => "graphql-no-query",
+            Self::Resumed => "resumed",
             Self::Condition => "condition",
         }
     }

@@ -418,7 +418,8 @@ table! {
 table! {
     /// What of a request's content tells two answers apart.
     ContentKeyTable {
-        /// "raw": its bytes; "json": its meaning as JSON, so that spacing and the order of members do not count.
+        /// "raw": its bytes; "json": its meaning as JSON, so that spacing and the order of members do not count; "graphql": the same for GraphQL,
+        /// where only queries are answered from storage, and answers with `errors` not stored.
         body: BodyForm = required, or "json";
         /// Members of JSON that do not count: names, or pointers like "/client/version".
         ignore: List<JsonPointer> = [], or ["request_id"];

@@ -259,6 +259,7 @@ impl Request<'_> {
         let passes = match (by_content, policy::request_use(&self.question.method, self.fields, rules)) {
             (Some(_), _) if policy::passes_by(self.fields, &rules.bypass) => Some(Bypass::Operator),
             (Some(rule), _) if self.question.content.len() as u64 > rule.most => Some(Bypass::Body),
+            (Some(rule), _) if !rule.only_asks(&self.question.content) => Some(Bypass::Body),
             (Some(_), _) | (None, RequestUse::LookUp) => None,
             (None, RequestUse::Bypass(why)) => Some(why),
         };

@@ -202,7 +202,8 @@ fn cached_route(plan: &Plan, request: &Request<'_>) -> Option<(RouteId, CacheId)
 
 /// Whether it asks for nothing that the short way does not know.
 fn plain(request: &Request<'_>) -> bool {
-    const UNUSUAL: [&str; 5] = ["range", "expect", "content-length", "transfer-encoding", "upgrade"];
+    const UNUSUAL: [&str; 6] =
+        ["range", "expect", "content-length", "transfer-encoding", "upgrade", "last-event-id"];
     !UNUSUAL.iter().any(|name| request.fields.has(name))
 }
 
@@ -469,6 +470,7 @@ mod tests {
             (Method::OPTIONS, "/cached/a", &[]),
             (Method::GET, "/cached/a", &[("Range", &b"bytes=0-1"[..])]),
             (Method::GET, "/cached/a", &[("Expect", b"100-continue")]),
+            (Method::GET, "/cached/a", &[("Last-Event-ID", b"1")]),
             (Method::GET, "/cached/a", &[("Content-Length", b"0")]),
             (Method::GET, "/cached/a", &[("Transfer-Encoding", b"chunked")]),
             (Method::GET, "/cached/a", &[("Connection", b"etag")]),

@@ -92,8 +92,8 @@ pub struct Fill {
     pub onward: Onward,
     /// The request's fields as the client sent them: what Vary, Authorization and `no-store` are judged by.
     pub asked: HeaderMap,
-    /// It has been asked for too seldom to be stored.
-    pub seldom: bool,
+    /// Why it is not stored whatever it says.
+    pub unstored: Option<Refuse>,
     /// The stored answer to validate, if there is one.
     pub stale: Option<Arc<Entry>>,
     /// Nobody waits for it: it refreshes what was served.
@@ -236,7 +236,11 @@ impl Fill {
             true => Ok(record),
             false => Err(Refuse::Condition),
         });
-        let judged = if self.seldom { judged.and(Err(Refuse::FewUses)) } else { judged };
+        let judged = match self.unstored {
+            Some(Refuse::FewUses) => judged.and(Err(Refuse::FewUses)),
+            Some(why) => Err(why),
+            None => judged,
+        };
         self.cache.metrics.store(match &judged {
             Ok(_) => "allowed",
             Err(why) => why.as_str(),

@@ -104,6 +104,12 @@ impl<W: Clone> Flights<W> {
         Joined::Lead(Writer { flights: self.clone(), flight, flying: true }, reader)
     }
 
+    /// Follows the flight of `slot`, if there is a good one.
+    pub fn follow(&self, slot: [u8; 16], good: impl FnOnce(Began) -> bool) -> Option<Reader<W>> {
+        let flying = lock(&self.flying);
+        flying.get(&slot).filter(|flight| good(flight.began)).map(|flight| Reader::seat(flight.clone()))
+    }
+
     /// Leads a flight of one's own that nobody else can join.
     pub fn alone(self: &Arc<Self>) -> (Writer<W>, Reader<W>) {
         let flight = Arc::new(Flight::new([0; 16], Began::default()));
@@ -291,6 +297,13 @@ impl<W: Clone> Reader<W> {
                 return self.step().unwrap_or(Err(End::Truncated));
             }
         }
+    }
+
+    /// The pieces of content that have come and were not taken; they are still to be taken.
+    pub fn at_hand(&self) -> Vec<Bytes> {
+        let state = self.flight.lock();
+        let next = state.readers[self.seat].unwrap_or(state.gone);
+        state.chunks.iter().skip(next - state.gone).cloned().collect()
     }
 
     fn step(&mut self) -> Option<Result<Bytes, End>> {

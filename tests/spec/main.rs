@@ -25,6 +25,8 @@ mod never_mixed;
 
 mod question;
 
+mod resume;
+
 mod conformance;
 
 mod redis;

@@ -172,15 +172,17 @@ fn route(
 fn content_key(cache: Option<&CacheUseTable>, reader: &mut Reader<'_>) -> Option<Option<Arc<ContentKey>>> {
     let Some(table) = cache.map_or(Some(None), |cache| cache.key.optional())? else { return Some(None) };
     let (ignore, only, fold) = (pointers(&table.ignore)?, pointers(&table.only)?, pointers(&table.fold)?);
-    let form = match table.body.value()? {
-        BodyForm::Json => Form::Json { ignore, only, fold },
+    let body = table.body.value()?;
+    let form = match body {
+        BodyForm::Json | BodyForm::GraphQl => Form::Json { ignore, only, fold },
         BodyForm::Raw => {
             members_of_raw_content(table, reader)?;
             Form::Raw
         }
     };
     let headers = table.headers.value()?.all()?.cloned().collect();
-    Some(Some(Arc::new(ContentKey { form, most: table.max_body.value()?.0.0, headers })))
+    let (graphql, most) = (*body == BodyForm::GraphQl, table.max_body.value()?.0.0);
+    Some(Some(Arc::new(ContentKey { form, graphql, most, headers })))
 }
 
 /// Bytes have no members: what is said about them would be ignored.
@@ -225,10 +227,16 @@ fn lifetimes(file: &File, cache: Option<&CacheUseTable>, reader: &mut Reader<'_>
 fn store_when(cache: Option<&CacheUseTable>) -> Option<StoreWhen> {
     let Some(cache) = cache else { return Some(StoreWhen::default()) };
     let table = cache.store_when.value()?;
+    let mut absent = pointers(&table.absent)?;
+    let key = cache.key.optional()?.and_then(|key| key.body.value());
+    if key == Some(&BodyForm::GraphQl) {
+        // An answer of status 200 may hold errors in place of what was asked for.
+        absent.extend(Pointer::parse("errors"));
+    }
     Some(StoreWhen {
         status: table.status.value()?.0.all()?.map(|statuses| (statuses.0, statuses.1)).collect(),
         present: pointers(&table.present)?,
-        absent: pointers(&table.absent)?,
+        absent,
         least: table.min_size.value()?.0.0,
         ends_with: table.ends_with.optional()?.map(|text| text.0.clone()),
     })

@@ -95,11 +95,14 @@ pub enum BodyForm {
     Raw,
     /// By its meaning as JSON.
     Json,
+    /// The same, and only GraphQL queries.
+    GraphQl,
 }
 
 words! { BodyForm, "a way to read content into a key",
     "raw" => Self::Raw,
     "json" => Self::Json,
+    "graphql" => Self::GraphQl,
 }
 
 /// Which messages are logged.

@@ -54,6 +54,14 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The secret of sticky cookies could not be read.
+    #[error("upstreams.{upstream}.sticky: cannot read the secret: {source}")]
+    StickyKey {
+        /// The name of the upstream.
+        upstream: String,
+        /// What was wrong.
+        source: std::io::Error,
+    },
     /// The Redis URL does not read.
     #[error("redis.url: {0}")]
     Redis(String),

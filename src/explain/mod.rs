@@ -4,11 +4,14 @@
 //! Not here: what is stored at this moment, and which instances are up; a running gateway adds it.
 
 use std::fmt::Write;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use self::told::{Explained, Judged};
+use crate::balance::hash::Facts;
+use crate::balance::split::When;
 use crate::base::clock::WallTime;
 use crate::cache::Rules;
 use crate::cache::content::is_question;
@@ -207,11 +210,14 @@ impl Request<'_> {
                 out.told.answer = Some(told::Own { status: status.to_string(), bytes: body.len() });
             }
             Action::Forward { upstream, cache } => {
-                out.upstream = Some(*upstream);
-                out.told.upstream = Some(self.upstream(route, *upstream));
+                let chosen = self.tell_split(out, route).unwrap_or(*upstream);
+                out.upstream = Some(chosen);
+                out.told.upstream = Some(self.upstream(route, chosen));
+                let version = route.split.as_ref().filter(|split| split.apart && chosen != *upstream);
+                let version = version.map(|_| self.plan.upstreams[chosen].name.as_str());
                 match cache {
                     None => out.told.cache = Some(told::Cache { name: None, passed_by: None, key: None }),
-                    Some(cache) => self.tell_cache(out, route, *cache),
+                    Some(cache) => self.tell_cache(out, route, *cache, version),
                 }
             }
         }
@@ -241,6 +247,30 @@ impl Request<'_> {
             .collect()
     }
 
+    /// Who else answers requests of this route; says which upstream this one asks for. Shares are left to the clients and chances of a running
+    /// gateway.
+    fn tell_split(&self, out: &mut Explanation, route: &Route) -> Option<UpstreamId> {
+        let split = route.split.as_ref()?;
+        let facts = Facts {
+            client: Ipv4Addr::UNSPECIFIED.into(),
+            path: &self.accepted.path,
+            query: self.accepted.query.as_deref(),
+            fields: self.fields,
+        };
+        let mut asked = None;
+        for part in &split.parts {
+            let takes = asked.is_none() && part.when.is_asked(&facts);
+            asked = if takes { Some(part.upstream) } else { asked };
+            let when = match &part.when {
+                When::Share(share) => format!("{share} in a hundred"),
+                when => format!("with {when}"),
+            };
+            let upstream = self.plan.upstreams[part.upstream].name.to_string();
+            out.told.split.push(told::Split { when, upstream, takes });
+        }
+        asked
+    }
+
     fn upstream(&self, route: &Route, upstream: UpstreamId) -> told::Upstream {
         let upstream = &self.plan.upstreams[upstream];
         let path = route.rewrite.apply(&self.accepted.path);
@@ -252,7 +282,7 @@ impl Request<'_> {
         }
     }
 
-    fn tell_cache(&self, out: &mut Explanation, route: &Route, id: CacheId) {
+    fn tell_cache(&self, out: &mut Explanation, route: &Route, id: CacheId, version: Option<&str>) {
         let cache = &self.plan.caches[id];
         let rules = &*cache.rules;
         let by_content = route.content_key.as_ref().filter(|_| is_question(&self.question.method));
@@ -277,6 +307,9 @@ impl Request<'_> {
             let content = rule.canonical(&self.question.content);
             key = key.with_content(self.question.method.as_str(), &content, &headers, self.fields);
             by_token |= rule.headers.contains(&header::AUTHORIZATION);
+        }
+        if let Some(version) = version {
+            key = key.of_version(version);
         }
         told.key = Some(format!("{key:?}"));
         out.told.cache = Some(told);

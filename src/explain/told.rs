@@ -21,6 +21,9 @@ pub struct Explained {
     /// The answer that the gateway gives itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<Own>,
+    /// Who else answers requests of this route.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub split: Vec<Split>,
     /// Who is asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<Upstream>,
@@ -62,6 +65,17 @@ pub struct Own {
     pub status: String,
     /// Its length.
     pub bytes: usize,
+}
+
+/// A part of a route's requests that another upstream answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Split {
+    /// Which part.
+    pub when: String,
+    /// Who answers it.
+    pub upstream: String,
+    /// Whether this request surely belongs to it.
+    pub takes: bool,
 }
 
 /// An upstream.
@@ -194,6 +208,10 @@ impl fmt::Display for Explained {
         }
         if let Some(Own { status, bytes }) = &self.answer {
             line(f, "answer", format_args!("{status} from the gateway itself, {bytes} bytes"))?;
+        }
+        for Split { when, upstream, takes } in &self.split {
+            let this_one = if *takes { ": this one" } else { "" };
+            line(f, "split", format_args!("{when} to {upstream}{this_one}"))?;
         }
         if let Some(Upstream { name, servers, asked }) = &self.upstream {
             line(f, "upstream", format_args!("{name} ({})", servers.join(", ")))?;

@@ -187,6 +187,7 @@ fn cached_route(plan: &Plan, request: &Request<'_>) -> Option<(RouteId, CacheId)
     let Route {
         name: _,
         action,
+        split,
         rewrite: _,
         max_body_size: _,
         content_key: _,
@@ -194,6 +195,10 @@ fn cached_route(plan: &Plan, request: &Request<'_>) -> Option<(RouteId, CacheId)
         lifetimes: _,
         priority: _,
     } = &plan.routes[id];
+    // Whose answer serves is decided once, on the long way: were chance asked here as well, a miss would be asked twice.
+    if split.as_ref().is_some_and(|split| split.apart) {
+        return None;
+    }
     match action {
         Action::Forward { upstream: _, cache: Some(cache) } => Some((id, *cache)),
         Action::Forward { cache: None, .. } | Action::Respond { .. } => None,

@@ -764,6 +764,7 @@ pub(super) mod tests {
             },
             eject: None,
             pool: None,
+            sticky: None,
             tries: 2,
             host: Default::default(),
         }
@@ -773,6 +774,7 @@ pub(super) mod tests {
         plan::Route {
             name: RouteName::from(name),
             action,
+            split: None,
             rewrite: Default::default(),
             max_body_size: None,
             priority: Default::default(),

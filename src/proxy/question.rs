@@ -59,6 +59,7 @@ impl Gateway {
             headers.extend([header::CONTENT_TYPE, header::CONTENT_ENCODING]);
             asked.key =
                 asked.key.with_content(method.as_str(), &rule.canonical(&content), &headers, &asked.fields);
+            asked.key = self.key_of_version(self.live.route(to.route), to.upstream, asked.key);
             if rule.headers.contains(&header::AUTHORIZATION) {
                 keyed_by_token(&mut asked.fields);
             }

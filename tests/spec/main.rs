@@ -35,6 +35,12 @@ mod purge;
 
 mod balance;
 
+mod pick;
+
+mod sticky;
+
+mod split;
+
 mod health;
 
 mod operate;

@@ -63,12 +63,22 @@ impl Order {
         let labels = self.labels(live)?;
         let force = if self.soft { Force::Soft } else { Force::Hard };
         let memory = if self.soft { "stale" } else { "purged" };
-        let redis = match live.purge(&labels, force).await {
+        let reach = live.purge(&labels, force).await;
+        let kinds = [
+            ("tag", self.tags.len()),
+            ("url", self.urls.len()),
+            ("prefix", self.prefixes.len()),
+            ("all", usize::from(self.all)),
+        ];
+        for (kind, count) in kinds {
+            live.count_purge(kind, count, force, reach);
+        }
+        let redis = match reach {
             Reach::Process => "none",
             Reach::Fleet(Told::Now) => memory,
             Reach::Fleet(Told::Later) => "unreachable; it is told when it is back",
         };
-        let named = self.tags.len() + self.urls.len() + self.prefixes.len() + usize::from(self.all);
+        let named = kinds.iter().map(|(_, count)| count).sum();
         Ok(Done { purged: named, memory, redis })
     }
 
@@ -142,6 +152,17 @@ fn keys(url: &str, live: &Live) -> Option<Vec<Key>> {
 }
 
 impl Live {
+    /// Counts what was purged.
+    pub(super) fn count_purge(&self, kind: &'static str, count: usize, force: Force, reach: Reach) {
+        let force = if force == Force::Soft { "soft" } else { "hard" };
+        let told = match reach {
+            Reach::Process => "process",
+            Reach::Fleet(Told::Now) => "fleet",
+            Reach::Fleet(Told::Later) => "later",
+        };
+        self.metrics.purged(kind, force, told, count as u64);
+    }
+
     /// Makes everything under these labels invalid, in all caches.
     pub async fn purge(&self, labels: &[Label], force: Force) -> Reach {
         if let Some(redis) = &self.redis {

@@ -38,6 +38,7 @@ use self::changes::{Changes, Stripe};
 use self::memory::{Hash, Held, Memory};
 use self::purges::{Purges, Seal};
 pub use self::purges::{Reach, Standing};
+use self::redis::lease::Queue;
 use self::redis::{Listener, RedisTier, Trouble};
 
 /// A stored answer with its body, shared by everyone who serves it.
@@ -138,6 +139,13 @@ pub struct Began {
     epoch: Epoch,
 }
 
+impl Began {
+    /// The last purge known then.
+    pub fn epoch(self) -> Epoch {
+        self.epoch
+    }
+}
+
 impl Store {
     /// A store of `memory` bytes over an optional Redis. Answers larger than `max_object` are not kept.
     pub fn new(
@@ -179,11 +187,36 @@ impl Store {
         let near = self.nearest(key, request);
         let memory = if near.found.entry.is_some() { "hit" } else { "miss" };
         self.metrics.lookup("memory", memory, self.clock.mono().since(started));
+        if near.is_fresh {
+            return near.found;
+        }
+        self.further(Question { key, request, seen }, near).await
+    }
+
+    /// Like [`Store::lookup`], but asks Redis also when memory holds a fresh answer: another gateway may have fetched a newer one.
+    pub async fn lookup_again(&self, key: &Key, request: &(dyn Fields + Sync)) -> Found {
+        let primary = key.hash();
+        let seen = self.local.changes(&primary);
+        let mut near = self.nearest(key, request);
+        near.ask_redis |= near.is_fresh && self.is_settled(&primary);
+        self.further(Question { key, request, seen }, near).await
+    }
+
+    /// Prepares to ask the fleet who fetches this slot of a key, each time for `time`; `None` when there is no fleet, or when it does not know of a
+    /// change yet that was made here.
+    pub fn queue(&self, key: &Key, slot: [u8; 16], time: Duration) -> Option<Queue> {
+        let primary = key.hash();
+        let redis = self.redis.as_ref().filter(|redis| !matches!(redis.ahead(&primary), Ahead::Removed))?;
+        Some(redis.queue(&primary, slot, time))
+    }
+
+    /// Goes on to Redis with what memory said.
+    async fn further(&self, question: Question<'_>, near: Near) -> Found {
         let Some(redis) = self.redis.as_ref().filter(|_| near.ask_redis) else { return near.found };
         let stale = near.found;
 
         let started = self.clock.mono();
-        let found = self.farthest(redis, Question { key, request, seen }, near.chosen).await;
+        let found = self.farthest(redis, question, near.chosen).await;
         let result = match (&found.entry, found.trouble) {
             (Some(_), _) => "hit",
             (None, None) => "miss",
@@ -256,6 +289,7 @@ struct Question<'q> {
 /// What this process knows by itself.
 struct Near {
     found: Found,
+    is_fresh: bool,
     /// Whether Redis may know more.
     ask_redis: bool,
     chosen: Option<Chosen>,
@@ -291,16 +325,16 @@ impl Store {
     /// What memory holds for a request, or for whoever likes best the language that it likes best.
     fn nearest(&self, key: &Key, request: &dyn Fields) -> Near {
         let near = self.near(key, request);
-        if self.is_fresh(&near.found) {
+        if near.is_fresh {
             return near;
         }
         let names = near.chosen.as_ref().map_or(&[][..], |chosen| &chosen.marker.names);
         let Some(request) = vary::by_language(names, request, key.vary()) else { return near };
         let by_language = self.near(key, &request).found;
         if self.is_fresh(&by_language) || near.found.entry.is_none() {
-            let ask_redis = near.ask_redis && !self.is_fresh(&by_language);
+            let is_fresh = self.is_fresh(&by_language);
             let found = Found { slot: near.found.slot, ..by_language };
-            return Near { found, ask_redis, chosen: near.chosen };
+            return Near { found, is_fresh, ask_redis: near.ask_redis && !is_fresh, chosen: near.chosen };
         }
         near
     }
@@ -344,17 +378,19 @@ impl Store {
             _ => (absent(primary, Tier::Memory), None),
         };
         let now = self.clock.wall();
-        if found.entry.as_ref().is_some_and(|entry| !entry.record.ttl(now).is_zero()) {
-            return Near { found, ask_redis: false, chosen };
-        }
-        let unshared = self.local.memory.is_unshared(&primary, self.clock.mono());
+        let is_fresh = found.entry.as_ref().is_some_and(|entry| !entry.record.ttl(now).is_zero());
+        let unshared = !is_fresh && self.local.memory.is_unshared(&primary, self.clock.mono());
         if unshared {
             found.absent = Absent::NotShared;
         }
         // While a write to this key is queued Redis only knows what was before it; and what is not for sharing is not there.
-        let settled =
-            self.redis.as_ref().is_some_and(|redis| matches!(redis.ahead(&primary), Ahead::Unchanged));
-        Near { found, ask_redis: settled && !unshared, chosen }
+        let ask_redis = !is_fresh && !unshared && self.is_settled(&primary);
+        Near { found, is_fresh, ask_redis, chosen }
+    }
+
+    /// Whether Redis knows of all that was done here to what lies under this name.
+    fn is_settled(&self, name: &Hash) -> bool {
+        self.redis.as_ref().is_some_and(|redis| matches!(redis.ahead(name), Ahead::Unchanged))
     }
 
     /// What memory holds, or what is on its way to Redis.

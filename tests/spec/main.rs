@@ -9,6 +9,8 @@ mod support;
 
 mod edge;
 
+mod tls;
+
 mod guard;
 
 mod hostile;
@@ -32,6 +34,8 @@ mod conformance;
 mod redis;
 
 mod purge;
+
+mod fleet;
 
 mod balance;
 

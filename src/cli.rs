@@ -17,16 +17,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use http::{Method, StatusCode};
+use serde::Serialize;
 
 use crate::app::StartError;
 use crate::base::clock::Clock;
-use crate::config::{self, Overrides, Problems, Source, SystemEnv};
+use crate::config::{self, Overrides, Source, SystemEnv};
 use crate::demo;
-use crate::explain::{self, Question, Unclear};
+use crate::explain::told::Explained;
+use crate::explain::{self, Unclear};
 use crate::guard::auth;
 use crate::plan::Plan;
-use crate::proxy::admin::PURGE;
+use crate::proxy::admin::{EXPLAIN, PURGE};
+use crate::proxy::explain::Ask;
 use crate::proxy::orders::{RELOAD, UPGRADE};
 use crate::proxy::purge::Order;
 
@@ -77,26 +79,9 @@ enum Command {
         #[arg(long)]
         ready: bool,
     },
-    /// Tell from the configuration alone what would become of a request: its route and why not the others, its key, what would be stored and
-    /// for how long, and who would be asked.
-    Explain {
-        /// The method.
-        method: String,
-        /// The URL as a client would ask for it.
-        url: String,
-        /// A field of the request: "Accept: text/html". May be repeated.
-        #[arg(short = 'H', long = "header")]
-        headers: Vec<String>,
-        /// The content of the request.
-        #[arg(short, long, default_value = "")]
-        data: String,
-        /// The status of an answer to judge; without it and --answer, some typical answers are judged.
-        #[arg(long)]
-        status: Option<u16>,
-        /// A field of an answer to judge: "Cache-Control: max-age=60". May be repeated.
-        #[arg(long)]
-        answer: Vec<String>,
-    },
+    /// Tell what would become of a request, from the configuration alone or with --live from a running gateway: its route and why not the others,
+    /// its key, what would be stored and for how long, and who would be asked.
+    Explain(Explain),
     /// Show the main job on this machine: sample instances, gateway, load, live figures.
     Demo {
         /// How long the load lasts; at least 8.
@@ -240,11 +225,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Reload) => order(&settings, RELOAD),
         Some(Command::Upgrade) => order(&settings, UPGRADE),
         Some(Command::Healthcheck { ready }) => healthcheck(&settings, ready),
-        Some(Command::Explain { method, url, headers, data, status, answer }) => {
-            let question = question(&method, url, &headers, data, status, &answer)
-                .map_err(|unclear| Failure { code: 2, text: format!("vanne: {unclear}") })?;
-            told(&plan(&settings)?, &question)
-        }
+        Some(Command::Explain(asked)) => explain(&settings, asked),
         Some(Command::Demo { seconds, redis, keep }) => {
             let redis = redis.or(settings.redis_url);
             show(demo::Options { seconds, redis, keep })
@@ -269,32 +250,64 @@ fn print(text: &str) -> Result<(), Failure> {
     std::io::stdout().write_all(text.as_bytes()).map_err(|e| Failure::at_run_time(format!("vanne: {e}")))
 }
 
-fn question(
-    method: &str,
+/// What is asked of `explain`.
+#[derive(Args)]
+struct Explain {
+    /// The method.
+    method: String,
+    /// The URL as a client would ask for it.
     url: String,
-    headers: &[String],
-    content: String,
+    /// A field of the request: "Accept: text/html". May be repeated.
+    #[arg(short = 'H', long = "header")]
+    headers: Vec<String>,
+    /// The content of the request.
+    #[arg(short, long, default_value = "")]
+    data: String,
+    /// The status of an answer to judge; without it and --answer, some typical answers are judged.
+    #[arg(long)]
     status: Option<u16>,
-    answer: &[String],
-) -> Result<Question, Unclear> {
-    let method = Method::from_bytes(method.as_bytes()).map_err(|_| Unclear::Method(method.to_owned()))?;
-    let code = status.unwrap_or(200);
-    let read = StatusCode::from_u16(code).ok().filter(|status| (200..600).contains(&status.as_u16()));
-    let read = read.ok_or(Unclear::Status(code))?;
-    let judged = (status.is_some() || !answer.is_empty()).then(|| explain::fields(answer));
-    Ok(Question {
-        method,
-        url,
-        fields: explain::fields(headers)?,
-        content: content.into_bytes(),
-        answer: judged.transpose()?.map(|fields| (read, fields)),
-    })
+    /// A field of an answer to judge: "Cache-Control: max-age=60". May be repeated.
+    #[arg(long)]
+    answer: Vec<String>,
+    /// Ask the running gateway, too: what it has stored, what it would do now, how its instances are. Needs `admin.token` in the configuration.
+    #[arg(long)]
+    live: bool,
+    /// Where the running gateway's admin listener is, instead of where the configuration says; asks it like --live.
+    #[arg(long)]
+    admin: Option<SocketAddr>,
+    /// As one JSON object.
+    #[arg(long)]
+    json: bool,
 }
 
-fn told(plan: &Plan, question: &Question) -> Result<(), Failure> {
-    let text = explain::explain(plan, question, Clock::start().wall())
-        .map_err(|unclear| Failure { code: 2, text: format!("vanne: {unclear}") })?;
-    print(&text)
+fn explain(settings: &Settings, asked: Explain) -> Result<(), Failure> {
+    let Explain { method, url, headers, data, status, answer, live, admin, json } = asked;
+    let ask = Ask { method, url, headers, data, status, answer };
+    let told = if live || admin.is_some() {
+        explained_by_gateway(settings, &ask, admin)?
+    } else {
+        let unclear = |unclear: Unclear| Failure { code: 2, text: format!("vanne: {unclear}") };
+        let question = ask.question().map_err(unclear)?;
+        explain::explain(&plan(settings)?, &question, Clock::start().wall()).map_err(unclear)?.told
+    };
+    match json {
+        true => print(&(as_json(&told)? + "\n")),
+        false => print(&told.to_string()),
+    }
+}
+
+fn explained_by_gateway(
+    settings: &Settings,
+    ask: &Ask,
+    admin: Option<SocketAddr>,
+) -> Result<Explained, Failure> {
+    let (status, answer) = with_token(admin, settings, "POST", EXPLAIN, &as_json(ask)?, HEALTHCHECK)?;
+    let said = || format!("vanne: {EXPLAIN} answered {status}: {answer}");
+    match status {
+        200 => serde_json::from_str(&answer).map_err(|e| Failure::at_run_time(format!("{}\n{e}", said()))),
+        400 => Err(Failure { code: 2, text: said() }),
+        _ => Err(Failure::at_run_time(said())),
+    }
 }
 
 fn check(settings: &Settings, json: bool) -> Result<(), Failure> {
@@ -305,7 +318,7 @@ fn check(settings: &Settings, json: bool) -> Result<(), Failure> {
             print(&if json { "[]\n".to_owned() } else { format!("{}: {}\n", source.name, summary(&plan)) })
         }
         Err(problems) if json => {
-            print(&as_json(&problems)?)?;
+            print(&(as_json(&problems.list())? + "\n"))?;
             Err(Failure { code: BAD_CONFIGURATION, text: String::new() })
         }
         Err(problems) => Err(Failure { code: BAD_CONFIGURATION, text: problems.render(color()) }),
@@ -321,10 +334,8 @@ fn files(plan: &Plan) -> Result<(), Failure> {
     Err(Failure { code: BAD_CONFIGURATION, text: wrong.join("\n") })
 }
 
-fn as_json(problems: &Problems) -> Result<String, Failure> {
-    let text =
-        serde_json::to_string(problems.list()).map_err(|e| Failure::at_run_time(format!("vanne: {e}")))?;
-    Ok(text + "\n")
+fn as_json(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(|e| Failure::at_run_time(format!("vanne: {e}")))
 }
 
 /// Color is for people: a terminal, unless `NO_COLOR` says otherwise.
@@ -423,8 +434,7 @@ fn healthcheck(settings: &Settings, ready: bool) -> Result<(), Failure> {
 fn purge(settings: &Settings, purge: Purge) -> Result<(), Failure> {
     let Purge { tag: tags, url: urls, prefix: prefixes, all, soft } = purge;
     let order = Order { tags, urls, prefixes, all, soft };
-    let body = serde_json::to_string(&order).map_err(|e| Failure::at_run_time(format!("vanne: {e}")))?;
-    let (status, answer) = post(settings, PURGE, &body, HEALTHCHECK)?;
+    let (status, answer) = post(settings, PURGE, &as_json(&order)?, HEALTHCHECK)?;
     match status {
         200 => print(&answer),
         _ => Err(Failure::at_run_time(format!("vanne: {PURGE} answered {status}: {answer}"))),
@@ -457,15 +467,17 @@ fn order(settings: &Settings, path: &str) -> Result<(), Failure> {
 
 /// POSTs to the operator's listener with the token of the configuration.
 fn post(settings: &Settings, path: &str, body: &str, patience: Duration) -> Result<(u16, String), Failure> {
-    with_token(settings, "POST", path, body, patience)
+    with_token(None, settings, "POST", path, body, patience)
 }
 
 /// GETs from the operator's listener with the token of the configuration.
 fn get(settings: &Settings, path: &str) -> Result<(u16, String), Failure> {
-    with_token(settings, "GET", path, "", HEALTHCHECK)
+    with_token(None, settings, "GET", path, "", HEALTHCHECK)
 }
 
+/// Asks the operator's listener, at another address than the configuration's if one is given.
 fn with_token(
+    addr: Option<SocketAddr>,
     settings: &Settings,
     method: &str,
     path: &str,
@@ -473,7 +485,7 @@ fn with_token(
     patience: Duration,
 ) -> Result<(u16, String), Failure> {
     let plan = plan(settings)?;
-    let (Some(addr), Some(token)) = (plan.admin.addr, plan.admin.token) else {
+    let (Some(addr), Some(token)) = (addr.or(plan.admin.addr), plan.admin.token) else {
         let text = "vanne: this is off over the network: set admin.addr and admin.token in the configuration";
         return Err(Failure { code: BAD_CONFIGURATION, text: text.to_owned() });
     };

@@ -17,7 +17,7 @@ use crate::balance::sticky::Cookie;
 use crate::base::name::{CacheName, ListenerName, RouteName, UpstreamName};
 use crate::base::unit::ByteSize;
 use crate::cache::content::{ContentKey, StoreWhen};
-use crate::cache::{Coalesce, Relay, Rules as CacheRules};
+use crate::cache::{Coalesce, Lifetimes, Relay, Rules as CacheRules};
 use crate::forward::HostRule;
 use crate::guard::client::TrustedProxies;
 use crate::guard::crowd::Room;
@@ -421,6 +421,8 @@ pub struct Route {
     pub store_when: Arc<StoreWhen>,
     /// What its requests must pass, and what changes in its messages' fields; `None`: nothing.
     pub ward: Option<Arc<ward::Ward>>,
+    /// What it says instead of its cache about the answers it stores.
+    pub lifetimes: Lifetimes,
 }
 
 /// Who answers a matched request.

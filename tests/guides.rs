@@ -1,7 +1,9 @@
-//! What the guides claim: every rule names the test that holds it, and the test is there.
+//! What the guides claim: every rule names the test that holds it, and the test is there; what they show as a program runs.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// The claims of a guide: what stands between backticks in the last column of its tables.
 fn claims(guide: &str) -> Vec<String> {
@@ -57,4 +59,57 @@ fn a_test_that_is_not_there_is_missed() {
     assert!(exists("src::cache::key::scheme_host_port_path_and_query_all_count"));
     assert!(!exists("conformance::vary::no_such_test"));
     assert!(!exists("no_such_module::several_variants_are_held_at_once_and_none_is_anothers"));
+}
+
+/// The application of a guide's reader, without a server: it answers one request, and prints the fields of its answer.
+const APPLICATION: &str = r#"
+import asyncio
+
+async def handler(scope, receive, send):
+    if scope["path"] == "/answer":
+        answer_is(fresh_for=60, cites=["doc-1", "doc-2"])
+    elif scope["path"] == "/change":
+        await asyncio.to_thread(answer_is, changes=["doc-2"])
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]})
+    await send({"type": "http.response.body", "body": b""})
+
+async def ask(path):
+    async def send(message):
+        if message["type"] == "http.response.start":
+            print(path, *[f"{name.decode()}={value.decode()}" for name, value in message["headers"]])
+    await CacheFields(handler)({"type": "http", "path": path}, None, send)
+
+async def main():
+    for path in ["/answer", "/change", "/else"]:
+        await ask(path)
+
+asyncio.run(main())
+"#;
+
+#[test]
+fn the_sample_middleware_of_the_guide_sets_the_fields_it_promises() {
+    let guide = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/QUESTIONS.md")).unwrap();
+    let code = guide.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a sample");
+    let started = Command::new("python3")
+        .arg("-")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut python) = started else {
+        eprintln!("python3 is not installed: the sample of docs/QUESTIONS.md was not run");
+        return;
+    };
+    let mut input = python.stdin.take().unwrap();
+    input.write_all(format!("{code}{APPLICATION}").as_bytes()).unwrap();
+    drop(input);
+    let output = python.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let expected = [
+        "/answer a=b x-cache-ttl=60 cache-groups=\"doc-1\", \"doc-2\"",
+        "/change a=b cache-group-invalidation=\"doc-2\"",
+        "/else a=b",
+    ];
+    assert_eq!(said.lines().collect::<Vec<_>>(), expected);
 }

@@ -161,7 +161,8 @@ fn ours(s: &Scenario) -> bool {
     };
     let now = received.plus(Duration::from_secs(s.later));
     let judged = lookup::judge(&record, &directive::request(&second), &rules, now);
-    vary::of_request(&record.vary, &second) == record.variant && matches!(judged, Reuse::Fresh | Reuse::Stale)
+    vary::fits(&record, &second, vanne::cache::VaryRules::default())
+        && matches!(judged, Reuse::Fresh | Reuse::Stale)
 }
 
 /// Whether the oracle does.

@@ -147,7 +147,11 @@ async fn when_other_fields_choose_the_old_variants_are_gone() {
     let key = key("/a");
     let mut other = answer_for(&key, "de", "by encoding", &one.clock);
     other.record.vary = vec!["accept-encoding".parse().unwrap()];
-    other.record.variant = vanne::cache::vary::of_request(&other.record.vary, &HeaderMap::new());
+    other.record.variant = vanne::cache::vary::of_request(
+        &other.record.vary,
+        &HeaderMap::new(),
+        vanne::cache::VaryRules::default(),
+    );
     one.put(&key, &answer_for(&key, "de", "by language", &one.clock));
     one.put(&key, &other);
     one.put(&key, &answer_for(&key, "fr", "again by language", &one.clock));
@@ -393,6 +397,22 @@ async fn an_answer_whose_fetch_began_before_an_invalidation_is_not_kept() {
     one.put(&key, &answer(&key, "meanwhile", &one.clock));
     one.store.put_since(&key, Arc::new(answer(&key, "after", &one.clock)), began);
     assert_eq!(text(&one.lookup(&key).await).as_deref(), Some("after"));
+}
+
+#[tokio::test]
+async fn changes_to_other_keys_keep_no_answer_from_being_kept_or_shared() {
+    let redis = Redis::start();
+    let one = Gateway::over(&redis.url());
+    let here = key("/a");
+    let began = one.store.began(&here);
+    for other in 0..4000 {
+        one.store.invalidate(&key(&format!("/other/{other}")));
+    }
+    assert!(one.store.unchanged_since(&here, began), "who asks now may share the fetch");
+    one.store.put_since(&here, Arc::new(answer(&here, "mine", &one.clock)), began);
+    assert_eq!(text(&one.lookup(&here).await).as_deref(), Some("mine"));
+    one.store.invalidate(&here);
+    assert!(!one.store.unchanged_since(&here, began));
 }
 
 /// A Redis whose GET waits for leave and then gives what it gave before; also tells when one has come.

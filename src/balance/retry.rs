@@ -82,13 +82,13 @@ pub fn judge(attempt: &Attempt<'_>) -> Verdict {
     Verdict::Again(why)
 }
 
-/// The methods RFC 9110 defines as idempotent (§9.2.1, §9.2.2), by name: of a method nobody here knows the harm of sending it twice is
+/// The methods RFC 9110 defines as idempotent (§9.2.1, §9.2.2), and QUERY, which RFC 10008 defines as safe, by name: of a method nobody here knows the harm of sending it twice is
 /// not known either.
 fn is_idempotent(method: &Method) -> bool {
     matches!(
         *method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
-    )
+    ) || method.as_str() == "QUERY"
 }
 
 #[cfg(test)]
@@ -111,7 +111,10 @@ mod tests {
     #[test]
     fn an_idempotent_method_may_be_repeated_after_a_failure_before_the_answer() {
         // RFC 9110 §9.2.2: PUT, DELETE and the safe methods (§9.2.1: GET, HEAD, OPTIONS, TRACE) are idempotent.
-        for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE]
+        // RFC 10008: QUERY is safe.
+        let query = Method::from_bytes(b"QUERY").unwrap();
+        for method in
+            [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE, query]
         {
             assert_eq!(judge(&failed(&method, ReusedConnection)), Again("reused-connection"), "{method}");
             assert_eq!(judge(&failed(&method, BeforeAnswer)), Again("before-answer"), "{method}");

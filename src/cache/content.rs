@@ -9,11 +9,15 @@
 
 use http::{HeaderName, Method, StatusCode};
 
+use super::graphql;
+
 /// How the content of a request enters its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContentKey {
     /// How it is read.
     pub form: Form,
+    /// It is GraphQL over HTTP: only what surely asks is answered from storage.
+    pub graphql: bool,
     /// Larger content is not read into a key: the request passes the cache by. In bytes.
     pub most: u64,
     /// Request fields that count, beside those of the cache.
@@ -103,6 +107,20 @@ impl ContentKey {
         out.push(b'r');
         out.extend_from_slice(content);
         out
+    }
+}
+
+impl ContentKey {
+    /// Whether a request with this content only asks, so that an answer from storage may serve it.
+    pub fn only_asks(&self, content: &[u8]) -> bool {
+        if !self.graphql {
+            return true;
+        }
+        let json = Json::parse(content);
+        match json.as_ref().and_then(|json| json.at(&["query".to_owned()])) {
+            Some(Json::String(document)) => graphql::only_asks(document),
+            _ => false,
+        }
     }
 }
 
@@ -433,7 +451,7 @@ mod tests {
 
     fn json(ignore: &[&str], only: &[&str], fold: &[&str]) -> ContentKey {
         let form = Form::Json { ignore: pointers(ignore), only: pointers(only), fold: pointers(fold) };
-        ContentKey { form, most: 1 << 20, headers: Vec::new() }
+        ContentKey { form, graphql: false, most: 1 << 20, headers: Vec::new() }
     }
 
     #[test]

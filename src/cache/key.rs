@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use http::HeaderName;
 use smallvec::SmallVec;
 
-use super::{KeyRules, QueryRule};
+use super::{KeyRules, QueryRule, VaryRules};
 use crate::base::fields::{Fields, each_cookie};
 
 /// What a key is made from. Host and path come normalised from the request guard, so that routing, key and forwarding read the same.
@@ -32,6 +32,7 @@ pub struct KeyFacts<'a> {
 pub struct Key {
     text: std::sync::Arc<[u8]>,
     hash: [u8; 16],
+    vary: VaryRules,
 }
 
 /// What a part of a key's text is; its first byte.
@@ -76,7 +77,7 @@ impl Key {
             each_cookie(facts.fields, name, |value| text.push(part::VALUE, value));
         }
         let hash = first_half(blake3::hash(&text.0));
-        Self { text: text.0.as_slice().into(), hash }
+        Self { text: text.0.as_slice().into(), hash, vary: rules.vary }
     }
 
     /// The key of a request whose method and content count, too: `content` is what counts of it
@@ -93,7 +94,7 @@ impl Key {
         push_headers(&mut text, headers, fields);
         text.push(part::CONTENT, blake3::hash(content).as_bytes());
         let hash = first_half(blake3::hash(&text.0));
-        Self { text: text.0.as_slice().into(), hash }
+        Self { text: text.0.as_slice().into(), hash, vary: self.vary }
     }
 
     /// The key of the same request when another version answers it. To be made last of all.
@@ -102,7 +103,7 @@ impl Key {
         let mut text = Text(SmallVec::from_slice(&self.text));
         text.push(part::VERSION, version.as_bytes());
         let hash = first_half(blake3::hash(&text.0));
-        Self { text: text.0.as_slice().into(), hash }
+        Self { text: text.0.as_slice().into(), hash, vary: self.vary }
     }
 
     /// The parts spelled out, length-prefixed: compared with the stored ones, so that a collision of hashes never serves another's answer.
@@ -118,6 +119,11 @@ impl Key {
     /// The first 128 bits of the BLAKE3 hash of the text.
     pub fn hash(&self) -> [u8; 16] {
         self.hash
+    }
+
+    /// What of the fields that Vary names counts among the answers under this key.
+    pub fn vary(&self) -> VaryRules {
+        self.vary
     }
 
     /// The hash of a variant of this key.

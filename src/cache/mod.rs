@@ -1,6 +1,6 @@
 //! May it be stored, may it be reused? RFC 9111 and its family as pure rules with the time as an argument.
 //!
-//! Decided here: the key of a request ([`key`], [`vary`]), what Cache-Control and its kin say ([`directive`], [`date`]), whether an answer may be
+//! Decided here: the key of a request ([`key`], [`vary`], [`language`]), what Cache-Control and its kin say ([`directive`], [`date`]), whether an answer may be
 //! stored and for how long ([`policy`]), whether a stored one may be reused ([`lookup`]), how it is validated and freshened ([`freshen`]), what the
 //! client's own conditions and ranges mean for it ([`conditional`], [`range`]), what a change invalidates ([`invalidate`]), and how all this
 //! is told ([`status`]). [`record`] is the stored form.
@@ -8,6 +8,7 @@
 //! Absent: sockets, stores, tasks, metrics, logging. A decision's reason is an enum, and is at once metric label, log field and
 //! `Cache-Status` detail.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -16,9 +17,12 @@ pub mod conditional;
 pub mod content;
 pub mod date;
 pub mod directive;
+pub mod events;
 pub mod freshen;
+pub mod graphql;
 pub mod invalidate;
 pub mod key;
+pub mod language;
 pub mod lookup;
 pub mod policy;
 pub mod purge;
@@ -34,12 +38,16 @@ pub struct Rules {
     pub ttl: Option<Duration>,
     /// What `ttl` means next to the origin's word.
     pub ttl_mode: TtlMode,
+    /// The field by which the origin states one answer's lifetime to us alone, in seconds; it goes before all else.
+    pub ttl_header: Option<HeaderName>,
     /// Lifetimes by status, each an inclusive range, used like `ttl` for those statuses; also makes them storable (negative caching).
     pub ttl_by_status: Vec<((u16, u16), Duration)>,
     /// Serve stale while fetching anew, for this long past freshness, when the origin does not say (RFC 5861 §3).
     pub stale_while_revalidate: Duration,
     /// Serve stale when the origin fails, for this long past freshness, when the origin does not say (RFC 5861 §4).
     pub stale_if_error: Duration,
+    /// What these two mean next to the origin's word.
+    pub stale_mode: StaleMode,
     /// Keep an entry that has a validator for this long past freshness, so that it can be validated rather than fetched.
     pub keep: Duration,
     /// What a Set-Cookie in an answer means.
@@ -127,6 +135,48 @@ pub enum TtlMode {
     Cap,
 }
 
+/// What the operator's windows for stale answers mean next to the origin's word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StaleMode {
+    /// They count when the origin says nothing.
+    #[default]
+    Default,
+    /// They count whatever the origin says, but for `no-cache` and `must-revalidate`.
+    Override,
+}
+
+/// What one route says instead of its cache about the answers it stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lifetimes {
+    /// See [`Rules::ttl`].
+    pub ttl: Option<Duration>,
+    /// See [`Rules::ttl_mode`].
+    pub ttl_mode: Option<TtlMode>,
+    /// See [`Rules::stale_while_revalidate`].
+    pub stale_while_revalidate: Option<Duration>,
+    /// See [`Rules::stale_if_error`].
+    pub stale_if_error: Option<Duration>,
+    /// See [`Rules::stale_mode`].
+    pub stale_mode: Option<StaleMode>,
+}
+
+impl Lifetimes {
+    /// The cache's rules with the route's in their place.
+    pub fn over(&self, rules: &Arc<Rules>) -> Arc<Rules> {
+        if *self == Self::default() {
+            return rules.clone();
+        }
+        Arc::new(Rules {
+            ttl: self.ttl.or(rules.ttl),
+            ttl_mode: self.ttl_mode.unwrap_or(rules.ttl_mode),
+            stale_while_revalidate: self.stale_while_revalidate.unwrap_or(rules.stale_while_revalidate),
+            stale_if_error: self.stale_if_error.unwrap_or(rules.stale_if_error),
+            stale_mode: self.stale_mode.unwrap_or(rules.stale_mode),
+            ..Rules::clone(rules)
+        })
+    }
+}
+
 /// What a Set-Cookie in an answer means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SetCookie {
@@ -162,6 +212,47 @@ pub struct KeyRules {
     pub headers: Vec<HeaderName>,
     /// Cookies that count.
     pub cookies: Vec<String>,
+    /// What of the fields that Vary names counts.
+    pub vary: VaryRules,
+}
+
+/// What of the request fields that Vary names tells two answers apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VaryRules {
+    /// What of Accept-Language.
+    pub languages: Languages,
+    /// Whether an answer that names its language serves whoever likes that language best.
+    pub content_language: bool,
+    /// What of Accept-Encoding.
+    pub encodings: Encodings,
+}
+
+impl Default for VaryRules {
+    fn default() -> Self {
+        Self { languages: Languages::default(), content_language: true, encodings: Encodings::default() }
+    }
+}
+
+/// What of Accept-Language counts where Vary names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Languages {
+    /// All but the spaces around commas.
+    AsSent,
+    /// Not its case, its spacing, the form of weights, nor the order of languages liked differently.
+    #[default]
+    Normalised,
+    /// Nor the order of languages liked equally (RFC 9110 §12.5.4: it cannot be relied upon).
+    Unordered,
+}
+
+/// What of Accept-Encoding counts where Vary names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Encodings {
+    /// All but the spaces around commas.
+    AsSent,
+    /// The set of codings that are accepted.
+    #[default]
+    Accepted,
 }
 
 impl KeyRules {
@@ -193,9 +284,11 @@ impl Default for Rules {
         Self {
             ttl: None,
             ttl_mode: TtlMode::Default,
+            ttl_header: None,
             ttl_by_status: Vec::new(),
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,
+            stale_mode: StaleMode::Default,
             keep: Duration::from_secs(3600),
             set_cookie: SetCookie::Refuse,
             client_directives: ClientDirectives::Honour,

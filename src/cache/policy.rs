@@ -13,7 +13,7 @@ use super::directive::{self, Lifetime, MAX_SECONDS, ResponseDirectives, delta_se
 use super::key::Key;
 use super::record::{Record, ReuseRule};
 use super::vary::{self, Vary};
-use super::{BypassRules, Rules, SetCookie, TtlMode, date};
+use super::{BypassRules, Rules, SetCookie, StaleMode, TtlMode, date};
 use crate::base::clock::WallTime;
 use crate::base::fields::{Fields, each_cookie};
 
@@ -86,6 +86,12 @@ pub enum Refuse {
     Condition,
     /// It has not been asked for often enough, by the operator's choice.
     FewUses,
+    /// The request's content is too large for a key.
+    TooLargeToKey,
+    /// The request is a GraphQL operation that is not surely a query.
+    NoQuery,
+    /// It goes on where another one broke off.
+    Resumed,
 }
 
 impl Refuse {
@@ -103,6 +109,9 @@ impl Refuse {
             Self::NoUse => "no-freshness",
             Self::Undelimited => "undelimited",
             Self::FewUses => "few-uses",
+            Self::TooLargeToKey => "content-too-large",
+            Self::NoQuery => "graphql-no-query",
+            Self::Resumed => "resumed",
             Self::Condition => "condition",
         }
     }
@@ -123,6 +132,8 @@ pub enum LifetimeSource {
     Heuristic,
     /// The operator's `ttl`.
     Operator,
+    /// The field of the operator's `ttl_header`.
+    Header,
     /// None: it is stale from the start, and kept for its validator.
     None,
 }
@@ -230,19 +241,19 @@ pub(super) fn record(
         Vary::Fields(names) => names,
         Vary::None | Vary::Any => Vec::new(),
     };
+    let overridden = rules.stale_mode == StaleMode::Override;
+    let implied = directives.proxy_revalidate || directives.s_maxage != Lifetime::Absent;
     let reuse = ReuseRule {
         always_validate: directives.no_cache,
-        never_stale: directives.must_revalidate
-            || directives.proxy_revalidate
-            || directives.s_maxage != Lifetime::Absent,
+        never_stale: directives.must_revalidate || (implied && !overridden),
         authorised: personal(exchange.request),
     };
     let window = |stated: Option<u64>, of_operator: Duration| match stated {
         _ if reuse.never_stale || reuse.always_validate => Duration::ZERO,
-        Some(seconds) => Duration::from_secs(seconds),
+        Some(seconds) if !overridden => Duration::from_secs(seconds),
         // An answer that was never fresh was never meant to be shared unasked.
-        None if lifetime.is_zero() => Duration::ZERO,
-        None => of_operator.min(LONGEST),
+        _ if lifetime.is_zero() => Duration::ZERO,
+        _ => of_operator.min(LONGEST),
     };
     // What arrives stale is kept as long as what becomes stale here: its validator is as good.
     let already_stale = initial_age.saturating_sub(lifetime);
@@ -262,7 +273,7 @@ pub(super) fn record(
         } else {
             Duration::ZERO
         },
-        variant: vary::of_request(&vary, exchange.request),
+        variant: vary::of_answer(&vary, exchange.request, response, rules.key.vary),
         vary,
     }
 }
@@ -296,6 +307,7 @@ fn may_be_fresh(exchange: &Exchange<'_>, directives: &ResponseDirectives, rules:
     is_heuristically_cacheable(exchange.status)
         || directives.public
         || stated_lifetime(exchange, directives).is_some()
+        || told_lifetime(exchange, rules).is_some()
         || ttl_by_status(exchange.status, rules).is_some()
 }
 
@@ -317,6 +329,9 @@ fn lifetime(
     directives: &ResponseDirectives,
     rules: &Rules,
 ) -> (Duration, LifetimeSource) {
+    if let Some(told) = told_lifetime(exchange, rules) {
+        return (told.min(LONGEST), LifetimeSource::Header);
+    }
     let by_operator = operators_lifetime(exchange.status, rules).map(|ttl| (ttl, LifetimeSource::Operator));
     let by_origin = stated_lifetime(exchange, directives);
     let by_guess = || heuristic_lifetime(exchange, directives, rules);
@@ -330,6 +345,16 @@ fn lifetime(
     };
     let (lifetime, source) = chosen.unwrap_or((Duration::ZERO, LifetimeSource::None));
     (lifetime.min(LONGEST), source)
+}
+
+/// The lifetime that the origin states to us alone, in the field the operator names; one that is no number counts as none, and so do several. What
+/// `ttl` caps it caps, too.
+fn told_lifetime(exchange: &Exchange<'_>, rules: &Rules) -> Option<Duration> {
+    let mut lines = exchange.response.get_all(rules.ttl_header.as_ref()?).iter();
+    let written = lines.next().filter(|_| lines.next().is_none())?;
+    let told = Duration::from_secs(delta_seconds(trim(written.as_bytes()))?);
+    let most = if rules.ttl_mode == TtlMode::Cap { cap(exchange.status, rules) } else { None };
+    Some(most.map_or(told, |most| told.min(most)))
 }
 
 /// The lifetime the origin states, zero when it cannot be trusted (RFC 9111 §4.2.1): s-maxage, max-age, then Expires, which a targeted field hides.

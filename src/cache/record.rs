@@ -373,7 +373,7 @@ impl Reader {
     }
 }
 
-const SOURCES: [LifetimeSource; 7] = [
+const SOURCES: [LifetimeSource; 8] = [
     LifetimeSource::None,
     LifetimeSource::SMaxAge,
     LifetimeSource::MaxAge,
@@ -381,6 +381,7 @@ const SOURCES: [LifetimeSource; 7] = [
     LifetimeSource::Targeted,
     LifetimeSource::Heuristic,
     LifetimeSource::Operator,
+    LifetimeSource::Header,
 ];
 
 fn source_code(source: LifetimeSource) -> u8 {
@@ -392,6 +393,7 @@ fn source_code(source: LifetimeSource) -> u8 {
         LifetimeSource::Targeted => 4,
         LifetimeSource::Heuristic => 5,
         LifetimeSource::Operator => 6,
+        LifetimeSource::Header => 7,
     }
 }
 
@@ -474,7 +476,7 @@ mod tests {
         for (code, source) in SOURCES.into_iter().enumerate() {
             assert_eq!(usize::from(source_code(source)), code);
         }
-        assert_eq!(source_of(7), Err(Damage::Content));
+        assert_eq!(source_of(8), Err(Damage::Content));
         for bits in 0..8 {
             assert_eq!(reuse_of(bits).map(reuse_bits), Ok(bits));
         }

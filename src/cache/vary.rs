@@ -1,10 +1,12 @@
 //! Vary: which request fields chose this answer, and their values in a form that compares (RFC 9111 §4.1).
 
-use http::HeaderName;
 use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, COOKIE, VARY};
+use http::{HeaderMap, HeaderName};
 use smallvec::SmallVec;
 
 use super::directive::trim;
+use super::record::Record;
+use super::{Encodings, Languages, VaryRules, language};
 use crate::base::fields::Fields;
 
 /// What an answer's Vary says.
@@ -44,20 +46,75 @@ pub fn of_response(fields: &dyn Fields) -> Vary {
 
 /// The variant a request asks for, in the order of `names`.
 ///
-/// Values that mean the same compare equal (RFC 9111 §4.1): lines are joined, spaces around commas leave, Accept-Language loses its case,
-/// Accept-Encoding becomes the set of codings it accepts.
-pub fn of_request(names: &[HeaderName], fields: &dyn Fields) -> Variant {
-    Variant(names.iter().map(|name| value_of(name, fields).map(Vec::into_boxed_slice)).collect())
+/// Values that mean the same compare equal (RFC 9111 §4.1): lines are joined, spaces around commas leave, Accept-Language becomes what is liked how
+/// much, Accept-Encoding the set of codings it accepts, as far as the rules say.
+pub fn of_request(names: &[HeaderName], fields: &dyn Fields, rules: VaryRules) -> Variant {
+    Variant(names.iter().map(|name| value_of(name, fields, rules).map(Vec::into_boxed_slice)).collect())
 }
 
-fn value_of(name: &HeaderName, fields: &dyn Fields) -> Option<Vec<u8>> {
+/// The variant under which an answer is stored: that of its request, or, where it is in the one language this request likes best, that of all who
+/// like it best.
+pub fn of_answer(
+    names: &[HeaderName],
+    request: &dyn Fields,
+    response: &HeaderMap,
+    rules: VaryRules,
+) -> Variant {
+    let variant = of_request(names, request, rules);
+    match rules.content_language.then(|| language::asked_and_given(request, response)).flatten() {
+        Some(language) => with_language(names, variant, language),
+        None => variant,
+    }
+}
+
+/// The variant under which an answer is stored beside its own: that of all who like its language best.
+pub fn also(record: &Record, rules: VaryRules) -> Option<Variant> {
+    let position = record.vary.iter().position(|name| *name == ACCEPT_LANGUAGE)?;
+    let value = record.variant.0.get(position)?.as_deref()?;
+    let given = rules.content_language.then(|| language::also_given(value, &record.fields)).flatten()?;
+    Some(with_language(&record.vary, record.variant.clone(), given))
+}
+
+/// Whether a stored answer is one of those that a request may be served with.
+pub fn fits(record: &Record, request: &dyn Fields, rules: VaryRules) -> bool {
+    of_request(&record.vary, request, rules) == record.variant
+        || by_language(&record.vary, request, rules)
+            .is_some_and(|request| of_request(&record.vary, &request, rules) == record.variant)
+}
+
+/// The request as one that asks for the language it likes best, where that may choose its answer.
+pub fn by_language<'r>(
+    names: &[HeaderName],
+    request: &'r dyn Fields,
+    rules: VaryRules,
+) -> Option<language::ByLanguage<'r>> {
+    let may = rules.content_language && names.contains(&ACCEPT_LANGUAGE);
+    may.then(|| language::ByLanguage::of(request)).flatten()
+}
+
+fn with_language(names: &[HeaderName], mut variant: Variant, language: Vec<u8>) -> Variant {
+    for (name, value) in names.iter().zip(&mut variant.0) {
+        if *name == ACCEPT_LANGUAGE {
+            *value = Some(language.clone().into_boxed_slice());
+        }
+    }
+    variant
+}
+
+fn value_of(name: &HeaderName, fields: &dyn Fields, rules: VaryRules) -> Option<Vec<u8>> {
     if *name == COOKIE {
         return cookies(fields);
     }
     let joined = fields.joined(name.as_str())?;
     Some(match *name {
-        ACCEPT_ENCODING => codings(&joined).unwrap_or_else(|| tighten(&joined)),
-        ACCEPT_LANGUAGE => languages(joined),
+        ACCEPT_ENCODING if rules.encodings == Encodings::Accepted => {
+            codings(&joined).unwrap_or_else(|| tighten(&joined))
+        }
+        // It stands for a language already.
+        ACCEPT_LANGUAGE if joined.first() == Some(&language::MARK) => joined,
+        ACCEPT_LANGUAGE if rules.languages != Languages::AsSent => {
+            language::normalised(joined, rules.languages)
+        }
         _ => tighten(&joined),
     })
 }
@@ -73,13 +130,6 @@ fn cookies(fields: &dyn Fields) -> Option<Vec<u8>> {
         }
     });
     whole
-}
-
-/// Accept-Language holds neither quotes nor words parted by spaces, so that spaces and case mean nothing anywhere (RFC 9110 §12.5.4).
-fn languages(mut value: Vec<u8>) -> Vec<u8> {
-    value.retain(|byte| !matches!(byte, b' ' | b'\t'));
-    value.make_ascii_lowercase();
-    value
 }
 
 /// Takes the spaces around commas away, but for those within a quoted string, where they are content.
@@ -120,7 +170,7 @@ fn codings(value: &[u8]) -> Option<Vec<u8>> {
     for member in value.split(|&byte| byte == b',').map(trim).filter(|member| !member.is_empty()) {
         let mut parts = member.splitn(2, |&byte| byte == b';');
         let name = Coding::read(trim(parts.next()?))?;
-        let accepts = parts.next().map_or(Some(true), |weight| is_positive(trim(weight)))?;
+        let accepts = parts.next().map_or(Some(1000), |written| weight(trim(written)))? > 0;
         if accepts { accepted.push(name) } else { refused.push(name) }
     }
     let star = Coding(b"*");
@@ -190,24 +240,20 @@ impl Ord for Coding<'_> {
     }
 }
 
-/// Whether a weight is above zero; `None` when it is no weight (RFC 9110 §12.4.2).
-fn is_positive(weight: &[u8]) -> Option<bool> {
-    let (b"q=" | b"Q=", value) = weight.split_at_checked(2)? else { return None };
-    let decimals = match value {
-        [b'0'] | [b'0', b'.'] => return Some(false),
-        [b'1'] | [b'1', b'.'] => return Some(true),
-        [b'0' | b'1', b'.', decimals @ ..] if decimals.len() <= 3 => decimals,
+/// A weight in thousandths; `None` when it is no weight (RFC 9110 §12.4.2).
+pub(super) fn weight(written: &[u8]) -> Option<u16> {
+    let (b"q=" | b"Q=", value) = written.split_at_checked(2)? else { return None };
+    let (whole, decimals) = match value {
+        [whole @ (b'0' | b'1')] => (whole, &[][..]),
+        [whole @ (b'0' | b'1'), b'.', decimals @ ..] if decimals.len() <= 3 => (whole, decimals),
         _ => return None,
     };
     if !decimals.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let has_decimals = decimals.iter().any(|&digit| digit != b'0');
-    match (value[0], has_decimals) {
-        (b'1', true) => None,
-        (b'1', false) => Some(true),
-        (_, positive) => Some(positive),
-    }
+    let digit = |place: usize| decimals.get(place).map_or(0, |digit| u16::from(digit - b'0'));
+    let thousandths = u16::from(whole - b'0') * 1000 + digit(0) * 100 + digit(1) * 10 + digit(2);
+    (thousandths <= 1000).then_some(thousandths)
 }
 
 #[cfg(test)]
@@ -219,7 +265,7 @@ mod tests {
     fn one(name: &str, lines: &[&str]) -> Option<Vec<u8>> {
         let pairs: Vec<_> = lines.iter().map(|line| (name, line.as_bytes())).collect();
         let names = [HeaderName::from_bytes(name.as_bytes()).unwrap()];
-        of_request(&names, &Pairs(&pairs)).0.remove(0).map(Vec::from)
+        of_request(&names, &Pairs(&pairs), VaryRules::default()).0.remove(0).map(Vec::from)
     }
 
     #[test]
@@ -302,12 +348,13 @@ mod tests {
     #[test]
     fn a_weight_is_a_number_between_0_and_1_with_three_decimals_at_most() {
         for (weight, expected) in [
-            ("q=0", Some(false)),
-            ("q=0.", Some(false)),
-            ("q=0.000", Some(false)),
-            ("q=0.001", Some(true)),
-            ("Q=1", Some(true)),
-            ("q=1.000", Some(true)),
+            ("q=0", Some(0)),
+            ("q=0.", Some(0)),
+            ("q=0.000", Some(0)),
+            ("q=0.001", Some(1)),
+            ("q=0.5", Some(500)),
+            ("Q=1", Some(1000)),
+            ("q=1.000", Some(1000)),
             ("q=1.001", None),
             ("q=0.0001", None),
             ("q=2", None),
@@ -316,7 +363,7 @@ mod tests {
             ("q", None),
             ("p=1", None),
         ] {
-            assert_eq!(is_positive(weight.as_bytes()), expected, "{weight}");
+            assert_eq!(super::weight(weight.as_bytes()), expected, "{weight}");
         }
     }
 

@@ -21,7 +21,9 @@ use super::setting::{Fallback, Section, Setting, Shape};
 use super::table::table;
 use crate::balance::HashOn;
 use crate::balance::sticky::{SameSite, Secure};
-use crate::cache::{ClientDirectives, Coalesce, QueryRule, Relay, SetCookie, TtlMode};
+use crate::cache::{
+    ClientDirectives, Coalesce, Encodings, Languages, QueryRule, Relay, SetCookie, StaleMode, TtlMode,
+};
 use crate::forward::HostRule;
 use crate::guard::rate::KeyBy;
 use crate::plan::listen::{Profile, UnknownNames};
@@ -448,6 +450,9 @@ table! {
         ttl: AnyTime = absent, or "1h";
         /// What `ttl` means: "default" (when the origin says nothing), "override" (whatever the origin says), "cap" (at most).
         ttl_mode: TtlMode = "default", or "cap";
+        /// The field by which the instances state how many seconds this one answer is fresh for this cache: before `ttl`, Cache-Control and all else,
+        /// but no longer than `ttl` where `ttl_mode` is "cap". What is not to be stored is not stored by it.
+        ttl_header: HeaderName = absent, or "X-Cache-TTL";
         /// Like `ttl` for some statuses, which may then be stored, too: { "404" = "10s", "500-599" = "1s" }. The narrowest range counts.
         ttl_by_status: ByStatus<AnyTime> = {}, or { "404" = "10s", "500-599" = "1s" };
         /// The share of the memory tier that this cache may fill.
@@ -459,6 +464,9 @@ table! {
         /// For this long past freshness, serve the old answer when the instances fail (unreachable, too late, 500, 502, 503 or 504), unless
         /// the origin says otherwise. What was never fresh is never served so.
         stale_if_error: AnyTime = "10m", or "1d";
+        /// What these two mean: "default" (when the origin says nothing), "override" (whatever the origin says, but for no-cache and
+        /// must-revalidate; s-maxage, too, forbids to serve stale by default).
+        stale_mode: StaleMode = "default", or "override";
         /// For this long past freshness, keep an answer that can be validated instead of fetched.
         keep: AnyTime = "1h", or "10m";
         /// What Set-Cookie in an answer means: "refuse" (not stored), "strip" (stored without), "store" (stored with, and so sent to others).
@@ -488,6 +496,22 @@ table! {
         wait_timeout: AnyTime = "10s", or "2s";
         /// What tells two answers apart, beside scheme, host, port and path.
         key: KeyTable = {}, or { sort_query = true };
+        /// What of the request fields that an answer's Vary names tells two answers apart.
+        vary: VaryTable = {}, or { languages = "unordered" };
+    }
+}
+
+table! {
+    /// What of the request fields that an answer's Vary names tells two answers apart.
+    VaryTable {
+        /// What of Accept-Language: "as_sent" (all of it), "normalised" (not its case, spacing, form of weights, nor the order of languages
+        /// liked differently), "unordered" (nor the order of those liked equally, which many instances take for a preference).
+        languages: Languages = "normalised", or "unordered";
+        /// Whether an answer that names its one language in Content-Language serves every request that likes this language best,
+        /// whatever else it likes.
+        content_language: bool = true, or false;
+        /// What of Accept-Encoding: "as_sent" (all of it), "accepted" (the set of codings it accepts).
+        encodings: Encodings = "accepted", or "as_sent";
     }
 }
 
@@ -706,13 +730,24 @@ table! {
         key: ContentKeyTable = absent, or { body = "json" };
         /// What an answer must be like to be stored, beside what its fields say.
         store_when: StoreWhenTable = {}, or { absent = ["error"] };
+        /// On this route, instead of the cache's `ttl`.
+        ttl: AnyTime = absent, or "10s";
+        /// On this route, instead of the cache's `ttl_mode`.
+        ttl_mode: TtlMode = absent, or "override";
+        /// On this route, instead of the cache's `stale_while_revalidate`.
+        stale_while_revalidate: AnyTime = absent, or "1m";
+        /// On this route, instead of the cache's `stale_if_error`.
+        stale_if_error: AnyTime = absent, or "7d";
+        /// On this route, instead of the cache's `stale_mode`.
+        stale_mode: StaleMode = absent, or "override";
     }
 }
 
 table! {
     /// What of a request's content tells two answers apart.
     ContentKeyTable {
-        /// "raw": its bytes; "json": its meaning as JSON, so that spacing and the order of members do not count.
+        /// "raw": its bytes; "json": its meaning as JSON, so that spacing and the order of members do not count; "graphql": the same for GraphQL,
+        /// where only queries are answered from storage, and answers with `errors` not stored.
         body: BodyForm = required, or "json";
         /// Members of JSON that do not count: names, or pointers like "/client/version".
         ignore: List<JsonPointer> = [], or ["request_id"];
@@ -786,7 +821,12 @@ impl Setting for CacheUse {
                 let name = Text::read(node, reader)?;
                 let spot = node.spot.clone();
                 Some(Self(CacheUseTable {
-                    key: Set { state: State::Absent, spot: spot.clone(), written: false },
+                    key: Set::absent(&spot),
+                    ttl: Set::absent(&spot),
+                    ttl_mode: Set::absent(&spot),
+                    stale_while_revalidate: Set::absent(&spot),
+                    stale_if_error: Set::absent(&spot),
+                    stale_mode: Set::absent(&spot),
                     store_when: Set::unwritten("store_when", Fallback::Value("{}"), &spot, reader),
                     r#use: Set { state: State::Is(name), spot, written: true },
                 }))

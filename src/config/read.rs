@@ -60,6 +60,11 @@ impl<T> Set<T> {
 }
 
 impl<T: Setting> Set<T> {
+    /// A key that stands for nothing.
+    pub fn absent(spot: &Spot) -> Self {
+        Self { state: State::Absent, spot: spot.clone(), written: false }
+    }
+
     /// A key that is not written: `fallback` in a table at `table`.
     pub fn unwritten(name: &str, fallback: Fallback, table: &Spot, reader: &mut Reader<'_>) -> Self {
         let spot = Spot { path: join(&table.path, name), place: table.place.clone() };

@@ -191,6 +191,7 @@ fn cached_route(plan: &Plan, request: &Request<'_>) -> Option<(RouteId, CacheId)
         max_body_size: _,
         content_key: _,
         store_when: _,
+        lifetimes: _,
         priority: _,
         ward: _,
     } = &plan.routes[id];
@@ -207,12 +208,13 @@ fn cached_route(plan: &Plan, request: &Request<'_>) -> Option<(RouteId, CacheId)
 /// Whether it asks for nothing that the short way does not know.
 fn plain(request: &Request<'_>) -> bool {
     // The last three say who the client is, which nobody may say of himself: the long way takes them away before anything reads them.
-    const UNUSUAL: [&str; 8] = [
+    const UNUSUAL: [&str; 9] = [
         "range",
         "expect",
         "content-length",
         "transfer-encoding",
         "upgrade",
+        "last-event-id",
         "client-cert",
         "x-client-cert-subject",
         "x-client-cert-fingerprint",
@@ -551,6 +553,7 @@ mod tests {
             (Method::OPTIONS, "/cached/a", &[]),
             (Method::GET, "/cached/a", &[("Range", &b"bytes=0-1"[..])]),
             (Method::GET, "/cached/a", &[("Expect", b"100-continue")]),
+            (Method::GET, "/cached/a", &[("Last-Event-ID", b"1")]),
             (Method::GET, "/cached/a", &[("Content-Length", b"0")]),
             (Method::GET, "/cached/a", &[("Transfer-Encoding", b"chunked")]),
             (Method::GET, "/cached/a", &[("Connection", b"etag")]),

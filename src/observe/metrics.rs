@@ -998,6 +998,7 @@ pub(super) mod tests {
             content_key: None,
             store_when: Default::default(),
             ward: Some(Default::default()),
+            lifetimes: Default::default(),
         }
     }
 

@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use http::{HeaderValue, Method, Response, header};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
+use serde::de::DeserializeOwned;
 
+use super::explain::Ask;
 use super::live::Live;
 use super::purge::Order;
 use super::stored::{List, Look, Stats};
@@ -15,6 +17,8 @@ use crate::observe::admin::{Admin, Answer};
 
 /// Where purges are asked for.
 pub const PURGE: &str = "/api/v1/purge";
+/// Where explanations are asked for.
+pub const EXPLAIN: &str = "/api/v1/explain";
 /// Where instances are shown, and told what to do.
 pub const UPSTREAMS: &str = "/api/v1/upstreams";
 /// Where figures of what is stored are shown.
@@ -23,7 +27,7 @@ pub const STATS: &str = "/api/v1/cache/stats";
 pub const GET: &str = "/api/v1/cache/get";
 /// Where stored answers are listed.
 pub const LS: &str = "/api/v1/cache/ls";
-/// The largest order of a purge, in bytes.
+/// The largest order, in bytes.
 const LARGEST: usize = 1024 * 1024;
 
 /// Serves [`Admin`] over HTTP.
@@ -49,16 +53,17 @@ impl AdminApp {
             ("GET" | "HEAD", UPSTREAMS) => {
                 Answer::json(200, serde_json::to_value(Overview::of(&self.live)).unwrap_or_default())
             }
-            (_, UPSTREAMS) => self.order(session).await,
+            (_, UPSTREAMS) => self.instance(session).await,
+            (_, EXPLAIN) => self.explain(session).await,
             ("GET" | "HEAD", STATS) => match self.may(session) {
                 Ok(()) => shown(Stats::of(&self.live).await),
                 Err(refused) => refused,
             },
-            ("POST", GET) => match self.asked::<Look>(session).await {
+            ("POST", GET) => match self.order::<Look>(session).await {
                 Ok(look) => look.look(&self.live).await.map_or_else(no_url, shown),
                 Err(answer) => answer,
             },
-            ("POST", LS) => match self.asked::<List>(session).await {
+            ("POST", LS) => match self.order::<List>(session).await {
                 Ok(list) => shown(list.list(&self.live)),
                 Err(answer) => answer,
             },
@@ -78,31 +83,11 @@ impl AdminApp {
         self.admin.may_change(shown)
     }
 
-    /// What is asked, by someone who may.
-    async fn asked<T: serde::de::DeserializeOwned>(&self, session: &mut ServerSession) -> Result<T, Answer> {
-        self.may(session)?;
-        let body = whole_body(session).await?;
-        serde_json::from_slice(&body)
-            .map_err(|wrong| Answer::json(400, error(&format!("what is asked does not read: {wrong}"))))
-    }
-
     /// What an operator says about an instance.
-    async fn order(&self, session: &mut ServerSession) -> Answer {
-        let head = session.req_header();
-        if head.method != Method::POST {
-            return Answer::json(405, error("instances are shown to a GET, and told what to do by a POST"));
-        }
-        let shown = head.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-        if let Err(refused) = self.admin.may_change(shown) {
-            return refused;
-        }
-        let body = match whole_body(session).await {
-            Ok(body) => body,
-            Err(answer) => return answer,
-        };
-        let order: Told = match serde_json::from_slice(&body) {
+    async fn instance(&self, session: &mut ServerSession) -> Answer {
+        let order: Told = match self.order(session).await {
             Ok(order) => order,
-            Err(wrong) => return Answer::json(400, error(&format!("the order does not read: {wrong}"))),
+            Err(answer) => return answer,
         };
         match order.carry_out(&self.live) {
             Ok(instance) => Answer::json(200, serde_json::to_value(instance).unwrap_or_default()),
@@ -111,26 +96,41 @@ impl AdminApp {
     }
 
     async fn purge(&self, session: &mut ServerSession) -> Answer {
-        let head = session.req_header();
-        if head.method != Method::POST {
-            return Answer::json(405, error("purges are POSTed"));
-        }
-        let shown = head.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-        if let Err(refused) = self.admin.may_change(shown) {
-            return refused;
-        }
-        let body = match whole_body(session).await {
-            Ok(body) => body,
-            Err(answer) => return answer,
-        };
-        let order: Order = match serde_json::from_slice(&body) {
+        let order: Order = match self.order(session).await {
             Ok(order) => order,
-            Err(wrong) => return Answer::json(400, error(&format!("the order does not read: {wrong}"))),
+            Err(answer) => return answer,
         };
         match order.carry_out(&self.live).await {
             Ok(done) => Answer::json(200, serde_json::to_value(done).unwrap_or_default()),
             Err(wrong) => Answer::json(400, error(&wrong.to_string())),
         }
+    }
+
+    async fn explain(&self, session: &mut ServerSession) -> Answer {
+        let ask: Ask = match self.order(session).await {
+            Ok(ask) => ask,
+            Err(answer) => return answer,
+        };
+        let explained = match ask.question() {
+            Ok(question) => self.live.explain(&question).await,
+            Err(unclear) => Err(unclear),
+        };
+        match explained {
+            Ok(told) => Answer::json(200, serde_json::to_value(told).unwrap_or_default()),
+            Err(unclear) => Answer::json(400, error(&unclear.to_string())),
+        }
+    }
+
+    /// What is asked of a path that takes orders, from whoever may give one.
+    async fn order<T: DeserializeOwned>(&self, session: &mut ServerSession) -> Result<T, Answer> {
+        let head = session.req_header();
+        if head.method != Method::POST {
+            return Err(Answer::json(405, error("orders are POSTed")));
+        }
+        self.may(session)?;
+        let body = whole_body(session).await?;
+        serde_json::from_slice(&body)
+            .map_err(|wrong| Answer::json(400, error(&format!("the order does not read: {wrong}"))))
     }
 }
 

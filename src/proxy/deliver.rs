@@ -8,6 +8,7 @@ use pingora::{Error, ErrorType, Result};
 use super::fill::{Word, content_length};
 use super::{dated, ward};
 use crate::cache::conditional;
+use crate::cache::events;
 use crate::cache::range::{self, Part, Selection};
 use crate::fast_path::head::{self, Ours};
 use crate::forward;
@@ -51,12 +52,30 @@ pub async fn interim(session: &mut Session, head: &ResponseHeader) -> Result<()>
     session.write_response_header(Box::new(head), false).await
 }
 
-/// Sends a stored answer.
+/// Sends a stored answer; of an event stream what comes behind the event `seen`.
 ///
 /// # Errors
 /// When the client's connection broke.
-pub async fn entry(session: &mut Session, entry: &Entry, age: u64, told: &Told) -> Result<()> {
+pub async fn entry(
+    session: &mut Session,
+    entry: &Entry,
+    age: u64,
+    told: &Told,
+    seen: Option<&HeaderValue>,
+) -> Result<()> {
     let record = &entry.record;
+    if let Some(first) =
+        seen.and_then(|id| position_after(entry.body.chunks(), record.status, &record.fields, id))
+    {
+        let mut head = assemble(record.status, &rest_of(&record.fields))?;
+        tell(&mut head, told, Some(age), Some(entry.body.len() - first))?;
+        dated::keep(session, &head);
+        let rest = match first < entry.body.len() {
+            true => Content::Part(Part { first, last: u64::MAX }),
+            false => Content::None,
+        };
+        return send_stored(session, head, &entry.body, rest).await;
+    }
     let (mut head, content) =
         select(session, record.status, &record.fields, Some(entry.body.len()), entry.body.len(), true)?;
     let whole = matches!(content, Content::Whole) || session.req_header().method == Method::HEAD;
@@ -67,7 +86,31 @@ pub async fn entry(session: &mut Session, entry: &Entry, age: u64, told: &Told) 
     send_stored(session, head, &entry.body, content).await
 }
 
-/// Sends an answer that is being fetched, piece by piece as it comes.
+/// The position in an event stream from which it goes on for a client that has seen this event.
+fn position_after(
+    pieces: &[bytes::Bytes],
+    status: StatusCode,
+    fields: &HeaderMap,
+    seen: &HeaderValue,
+) -> Option<u64> {
+    let readable = events::is_event_stream(status, fields);
+    readable.then(|| events::position_after(pieces.iter().map(|piece| &piece[..]), seen.as_bytes())).flatten()
+}
+
+/// The fields of an answer of which only the rest is sent: nobody may keep it as if it were the whole.
+fn rest_of(fields: &HeaderMap) -> HeaderMap {
+    let mut fields = fields.clone();
+    for name in [header::ETAG, header::LAST_MODIFIED, header::EXPIRES, header::CONTENT_LENGTH] {
+        fields.remove(name);
+    }
+    for name in ["cdn-cache-control", "surrogate-control"] {
+        fields.remove(name);
+    }
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    fields
+}
+
+/// Sends an answer that is being fetched, piece by piece as it comes; of an event stream what comes behind the event `seen`.
 ///
 /// # Errors
 /// When the client's connection broke, or the content was truncated at its source: the connection must then be closed, so that the client sees it.
@@ -78,7 +121,16 @@ pub async fn coming(
     age: Option<u64>,
     reader: &mut Reader<Word>,
     told: &Told,
+    seen: Option<&HeaderValue>,
 ) -> Result<()> {
+    if let Some(first) = seen.and_then(|id| position_after(&reader.at_hand(), status, fields, id)) {
+        let mut head = assemble(status, &rest_of(fields))?;
+        tell(&mut head, told, age, None)?;
+        dated::keep(session, &head);
+        frame(session, &mut head)?;
+        session.write_response_header(Box::new(head), false).await?;
+        return stream(session, reader, Part { first, last: u64::MAX }).await;
+    }
     let length = content_length(fields);
     let (mut head, content) = select(session, status, fields, length, length.unwrap_or(0), false)?;
     tell(&mut head, told, age, None)?;

@@ -102,8 +102,8 @@ pub struct Fill {
     pub onward: Onward,
     /// The request's fields as the client sent them: what Vary, Authorization and `no-store` are judged by.
     pub asked: HeaderMap,
-    /// It has been asked for too seldom to be stored.
-    pub seldom: bool,
+    /// Why it is not stored whatever it says.
+    pub unstored: Option<Refuse>,
     /// The stored answer to validate, if there is one.
     pub stale: Option<Arc<Entry>>,
     /// Nobody waits for it: it refreshes what was served.
@@ -191,6 +191,11 @@ impl Fill {
         lookup::serve_on_error(&entry.record, &request, &self.cache.rules, now).then(|| entry.clone())
     }
 
+    /// The cache's rules for what is stored, or the route's in their place.
+    fn rules(&self) -> Arc<Rules> {
+        self.live.route(self.to.route).lifetimes.over(&self.cache.rules)
+    }
+
     fn exchange<'a>(&'a self, answer: &'a Answer) -> Exchange<'a> {
         Exchange {
             // A question that is keyed by its content is stored as a GET of its answer would be.
@@ -209,7 +214,7 @@ impl Fill {
         else {
             return Freshness::Other;
         };
-        match freshen::apply_304(&stale.record, &self.exchange(answer), &self.cache.rules) {
+        match freshen::apply_304(&stale.record, &self.exchange(answer), &self.rules()) {
             Freshened::Updated { record, keep } => {
                 Freshness::Confirmed(Arc::new(Entry { record: *record, body: stale.body.clone() }), keep)
             }
@@ -259,13 +264,16 @@ impl Fill {
     }
 
     fn judge(&self, answer: &Answer) -> Result<Record, Refuse> {
-        let rules: &Rules = &self.cache.rules;
-        let judged = policy::store(&self.exchange(answer), &self.key, rules);
+        let judged = policy::store(&self.exchange(answer), &self.key, &self.rules());
         let judged = judged.and_then(|record| match self.store_when().takes_status(answer.head.status) {
             true => Ok(record),
             false => Err(Refuse::Condition),
         });
-        let judged = if self.seldom { judged.and(Err(Refuse::FewUses)) } else { judged };
+        let judged = match self.unstored {
+            Some(Refuse::FewUses) => judged.and(Err(Refuse::FewUses)),
+            Some(why) => Err(why),
+            None => judged,
+        };
         self.cache.metrics.store(match &judged {
             Ok(_) => "allowed",
             Err(why) => why.as_str(),

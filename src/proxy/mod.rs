@@ -40,6 +40,7 @@ mod dated;
 pub mod deliver;
 mod divide;
 pub mod exchange;
+pub mod explain;
 pub mod fill;
 mod fleet;
 pub mod journey;

@@ -14,11 +14,8 @@ use super::reply::Failure;
 use super::serve::keyed_by_user;
 use super::{Gateway, Outcome};
 use crate::cache::content::ContentKey;
-use crate::cache::policy::{self, Bypass};
+use crate::cache::policy::{self, Bypass, Refuse};
 use crate::plan::CacheId;
-
-/// What is told about a question that is too large for a key.
-const TOO_LARGE: &str = "content-too-large";
 
 impl Gateway {
     /// Serves a question through a cache.
@@ -38,7 +35,7 @@ impl Gateway {
             return Ok(Outcome::Pass);
         }
         if content_length(&session.req_header().headers).is_some_and(|length| length > rule.most) {
-            self.pass_by(journey, Bypass::Body, Some(TOO_LARGE));
+            self.pass_by(journey, Bypass::Body, Some(Refuse::TooLargeToKey.as_str()));
             return Ok(Outcome::Pass);
         }
         let content = match self.read_content(session, journey).await {
@@ -51,8 +48,12 @@ impl Gateway {
         };
         let method = session.req_header().method.clone();
         let mut asked = self.asked(session, journey, self.live.cache(cache).clone(), to);
-        let whole = content.len() as u64 <= rule.most;
-        if whole {
+        asked.unstored = match content.len() as u64 <= rule.most {
+            false => Some(Refuse::TooLargeToKey),
+            true if !rule.only_asks(&content) => Some(Refuse::NoQuery),
+            true => None,
+        };
+        if asked.unstored.is_none() {
             // The same bytes mean another thing under another type or coding.
             let mut headers = rule.headers.clone();
             headers.extend([header::CONTENT_TYPE, header::CONTENT_ENCODING]);
@@ -60,18 +61,16 @@ impl Gateway {
                 asked.key.with_content(method.as_str(), &rule.canonical(&content), &headers, &asked.fields);
             asked.key = self.key_of_version(self.live.route(to.route), to.upstream, asked.key);
             keyed_by_user(&mut asked.fields, &rule.headers);
-        } else {
-            asked.fields.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
         }
         asked.onward.method = method;
         asked.onward.fields.remove(header::EXPECT);
         asked.onward.content = Some(content);
-        match whole {
-            true => {
+        match asked.unstored {
+            None => {
                 asked.count_use();
                 self.answer(session, journey, &asked).await?;
             }
-            false => self.fetch_alone(session, journey, &asked).await?,
+            Some(_) => self.fetch_alone(session, journey, &asked).await?,
         }
         Ok(Outcome::Answered)
     }

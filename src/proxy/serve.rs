@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, HeaderValue, Method, header};
+use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
 use super::deliver::{self, Told};
@@ -18,9 +19,10 @@ use super::tls::Identity;
 use super::{Gateway, Outcome};
 use crate::cache::Coalesce;
 use crate::cache::directive::{self, RequestDirectives};
+use crate::cache::events::LAST_EVENT_ID;
 use crate::cache::key::{Key, KeyFacts};
 use crate::cache::lookup::{self, Reuse, Why};
-use crate::cache::policy::{self, Bypass, RequestUse};
+use crate::cache::policy::{self, Bypass, Refuse, RequestUse};
 use crate::cache::record::Record;
 use crate::cache::status::{self, Forward, Outcome as CacheOutcome, Tier};
 use crate::cache::vary;
@@ -37,6 +39,7 @@ const LOOKS: usize = 3;
 const FLEET: &str = "fleet";
 
 /// A request as the cache sees it.
+#[derive(Clone)]
 pub(super) struct Asked {
     pub(super) cache: Arc<Cache>,
     pub(super) key: Key,
@@ -44,16 +47,19 @@ pub(super) struct Asked {
     directives: RequestDirectives,
     to: Destination,
     pub(super) onward: Onward,
-    /// It has been asked for too seldom to be stored.
-    pub(super) seldom: bool,
+    /// Why its answer is not stored whatever it says.
+    pub(super) unstored: Option<Refuse>,
+    /// The last event it has seen of the stream it asks for.
+    resume: Option<HeaderValue>,
 }
 
 impl Asked {
     /// Counts this use of the key, which is final now.
     pub(super) fn count_use(&mut self) {
         let cache = &self.cache;
-        self.seldom =
+        let seldom =
             cache.uses.as_ref().is_some_and(|uses| uses.note(self.key.hash()) < cache.rules.min_uses);
+        self.unstored = seldom.then_some(Refuse::FewUses);
     }
 }
 
@@ -118,7 +124,9 @@ impl Gateway {
         for name in forward::nominated(&fields) {
             fields.remove(name);
         }
-        let onward = self.onward(session, journey, Method::GET);
+        let mut onward = self.onward(session, journey, Method::GET);
+        // What is fetched for all is fetched whole.
+        let resume = onward.fields.remove(LAST_EVENT_ID).filter(|id| !id.is_empty());
         let admitted = &onward.admitted;
         let key = Key::of(
             &KeyFacts {
@@ -133,7 +141,7 @@ impl Gateway {
         );
         keyed_by_user(&mut fields, &cache.rules.key.headers);
         let directives = directive::request(&fields);
-        Asked { cache, key, fields, directives, to, onward, seldom: false }
+        Asked { cache, key, fields, directives, to, onward, unstored: None, resume }
     }
 
     pub(super) async fn answer(
@@ -158,6 +166,9 @@ impl Gateway {
                 return Ok(());
             }
             let why = forward_reason(&found, reuse);
+            if asked.resume.is_some() && !self.flies(asked, slot.unwrap_or(found.slot)) {
+                return self.resume_alone(session, journey, asked).await;
+            }
             let reader = self.join(asked, &found, slot.take());
             let (mut reader, leads) = match reader {
                 Joined::Lead(writer, reader) => {
@@ -199,7 +210,7 @@ impl Gateway {
             self.refresh(asked, found, entry);
         }
         let outcome = CacheOutcome::Hit { tier: found.tier, ttl: self.ttl(&entry.record) };
-        self.deliver_entry(session, journey, entry, &outcome, None).await
+        self.deliver_entry(session, journey, asked, entry, &outcome, None).await
     }
 
     /// A popular answer is fetched anew by chance before it expires, so that it does not expire for everybody at once.
@@ -226,14 +237,17 @@ impl Gateway {
     }
 
     fn flight(&self, asked: &Asked, slot: [u8; 16]) -> Joined<Word> {
-        asked.cache.flights.join(slot, asked.cache.store.began(&asked.key).stamp())
+        let store = &asked.cache.store;
+        let good = |began| store.unchanged_since(&asked.key, began);
+        asked.cache.flights.join(slot, store.began(&asked.key), good)
     }
 
     /// What the fleet is asked for before the origin is. A client that asks for an answer from the origin gets one; where Redis just failed, it is not
     /// asked again; and for what will not be stored nobody should wait.
     fn fleet_slot(&self, asked: &Asked, found: &Found, reuse: Option<Reuse>) -> Option<[u8; 16]> {
         let shares = asked.cache.coalesce == Coalesce::Fleet && found.trouble.is_none();
-        let unshared = found.absent == Absent::NotShared || (asked.seldom && found.entry.is_none());
+        let unshared =
+            found.absent == Absent::NotShared || (asked.unstored.is_some() && found.entry.is_none());
         (shares && !unshared && reuse != Some(Reuse::Validate(Why::Request))).then_some(found.slot)
     }
 
@@ -253,13 +267,34 @@ impl Gateway {
             onward: asked.onward.clone(),
             asked: asked.fields.clone(),
             // What was stored once is worth storing again.
-            seldom: asked.seldom && stale.is_none(),
+            unstored: asked.unstored.filter(|why| *why != Refuse::FewUses || stale.is_none()),
             stale,
             background,
             slot,
             lease: None,
         };
         tokio::spawn(fill.run(writer));
+    }
+
+    /// Whether what is asked for is being fetched.
+    fn flies(&self, asked: &Asked, slot: [u8; 16]) -> bool {
+        let store = &asked.cache.store;
+        asked.cache.flights.follow(slot, |began| store.unchanged_since(&asked.key, began)).is_some()
+    }
+
+    /// A stream of which nothing is at hand: its instance knows where it goes on. What it then sends is a part, and stored for nobody.
+    async fn resume_alone(
+        &self,
+        session: &mut Session,
+        journey: &mut Journey,
+        asked: &Asked,
+    ) -> pingora::Result<()> {
+        let mut alone = asked.clone();
+        alone.unstored = Some(Refuse::Resumed);
+        if let Some(id) = alone.resume.take() {
+            alone.onward.fields.insert(LAST_EVENT_ID, id);
+        }
+        self.fetch_alone(session, journey, &alone).await
     }
 
     pub(super) async fn fetch_alone(
@@ -273,7 +308,11 @@ impl Gateway {
         }
         let (writer, mut reader) = asked.cache.flights.alone();
         self.spawn(asked, None, writer, false, None);
-        let fetched = Fetched { why: Forward::UriMiss, leads: true, trouble: None };
+        let why = match asked.unstored {
+            None | Some(Refuse::FewUses) => Forward::UriMiss,
+            Some(_) => Forward::Bypass,
+        };
+        let fetched = Fetched { why, leads: true, trouble: None };
         self.follow(session, journey, asked, &mut reader, &fetched).await?;
         Ok(())
     }
@@ -331,18 +370,23 @@ impl Gateway {
         match verdict {
             Word::Interim(_) | Word::Late | Word::NotShared => {}
             Word::Coming(record, source) => {
-                let variant = vary::of_request(&record.vary, &asked.fields);
-                if variant != record.variant {
+                let rules = asked.key.vary();
+                if !vary::fits(&record, &asked.fields, rules) {
+                    let variant = vary::of_request(&record.vary, &asked.fields, rules);
                     return Ok(Followed::Again(Some(asked.key.variant(&variant))));
                 }
                 let fetched = &fetched.by(&source);
                 self.note_fetch(journey, asked, fetched, &source);
                 let outcome = fetched.outcome(source.status, true, Some(self.ttl(&record)));
-                self.deliver_coming(session, journey, &record, reader, &outcome, fetched.trouble).await?;
+                let told = self.told(journey, &outcome, fetched.trouble);
+                self.deliver_coming(session, asked, &record, reader, &told).await?;
             }
             Word::Private(..) if !fetched.leads => return Ok(Followed::Again(None)),
             Word::Private(head, why, source) => {
                 self.note_fetch(journey, asked, fetched, &source);
+                if matches!(asked.unstored, Some(Refuse::NoQuery | Refuse::TooLargeToKey)) {
+                    self.heed_change(session, journey, &head).await?;
+                }
                 let outcome = fetched.outcome(source.status, false, None);
                 let detail = fetched.trouble.unwrap_or(why.as_str());
                 self.deliver_private(session, journey, &head, reader, &outcome, detail).await?;
@@ -369,7 +413,7 @@ impl Gateway {
         entry: &Arc<Entry>,
         how: Stored,
     ) -> pingora::Result<Followed> {
-        if vary::of_request(&entry.record.vary, &asked.fields) != entry.record.variant {
+        if !vary::fits(&entry.record, &asked.fields, asked.key.vary()) {
             return Ok(Followed::Again(None));
         }
         let (source, detail) = match how {
@@ -386,14 +430,30 @@ impl Gateway {
                 journey.cache = CacheResult::Collapsed;
                 asked.cache.metrics.collapsed();
                 let outcome = fetched.collapsed(Some(self.ttl(&entry.record)));
-                self.deliver_entry(session, journey, entry, &outcome, Some(FLEET)).await?;
+                self.deliver_entry(session, journey, asked, entry, &outcome, Some(FLEET)).await?;
                 return Ok(Followed::Served);
             }
         };
         journey.note_source(&source);
         let outcome = fetched.outcome(source.status, false, Some(self.ttl(&entry.record)));
-        self.deliver_entry(session, journey, entry, &outcome, detail).await?;
+        self.deliver_entry(session, journey, asked, entry, &outcome, detail).await?;
         Ok(Followed::Served)
+    }
+
+    /// A request that could not be a question may have been a change: what it makes invalid is so before its answer leaves.
+    async fn heed_change(
+        &self,
+        session: &Session,
+        journey: &Journey,
+        head: &super::fill::Head,
+    ) -> pingora::Result<()> {
+        let mut answer = ResponseHeader::build_no_case(head.status, Some(head.fields.len()))?;
+        for (name, value) in &head.fields {
+            answer.append_header(name.clone(), value.clone())?;
+        }
+        self.invalidate(session, journey, &answer);
+        self.invalidate_groups(self.changed_groups(session, journey, &answer)).await;
+        Ok(())
     }
 
     fn note_fetch(&self, journey: &mut Journey, asked: &Asked, fetched: &Fetched, source: &Source) {
@@ -414,27 +474,27 @@ impl Gateway {
         &self,
         session: &mut Session,
         journey: &mut Journey,
+        asked: &Asked,
         entry: &Arc<Entry>,
         outcome: &CacheOutcome,
         detail: Option<&str>,
     ) -> pingora::Result<()> {
         let age = lookup::age_field(&entry.record, self.live.clock.wall());
         let told = self.told(journey, outcome, detail);
-        deliver::entry(session, entry, age, &told).await
+        deliver::entry(session, entry, age, &told, asked.resume.as_ref()).await
     }
 
     async fn deliver_coming(
         &self,
         session: &mut Session,
-        journey: &mut Journey,
+        asked: &Asked,
         record: &Record,
         reader: &mut Reader<Word>,
-        outcome: &CacheOutcome,
-        detail: Option<&str>,
+        told: &Told,
     ) -> pingora::Result<()> {
-        let age = lookup::age_field(record, self.live.clock.wall());
-        let told = self.told(journey, outcome, detail);
-        deliver::coming(session, record.status, &record.fields, Some(age), reader, &told).await
+        let age = Some(lookup::age_field(record, self.live.clock.wall()));
+        let seen = asked.resume.as_ref();
+        deliver::coming(session, record.status, &record.fields, age, reader, told, seen).await
     }
 
     async fn deliver_private(
@@ -447,7 +507,7 @@ impl Gateway {
         detail: &str,
     ) -> pingora::Result<()> {
         let told = self.told(journey, outcome, Some(detail));
-        deliver::coming(session, head.status, &head.fields, None, reader, &told).await
+        deliver::coming(session, head.status, &head.fields, None, reader, &told, None).await
     }
 
     fn told(&self, journey: &mut Journey, outcome: &CacheOutcome, detail: Option<&str>) -> Told {

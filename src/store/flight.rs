@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
-use super::lock;
+use super::{Began, lock};
 
 /// How many bytes of an answer that is not stored may wait for its slowest reader: one read ahead of the one that is being sent. Every client that does not read
 /// holds so much.
@@ -46,8 +46,8 @@ pub enum End {
 
 struct Flight<W> {
     slot: [u8; 16],
-    /// What the fetch may have missed: a request that knows of a later change does not follow it.
-    stamp: u64,
+    /// When it took off: a change after that may be missing from what it fetches.
+    began: Began,
     state: Mutex<State<W>>,
     changed: watch::Sender<()>,
     room: Notify,
@@ -96,23 +96,29 @@ impl<W> Default for Flights<W> {
 }
 
 impl<W: Clone> Flights<W> {
-    /// Leads or follows the flight of `slot`. A flight that took off under another `stamp` is not followed: what it fetches was changed
-    /// meanwhile. Those who follow it already asked before the change.
-    pub fn join(self: &Arc<Self>, slot: [u8; 16], stamp: u64) -> Joined<W> {
+    /// Leads or follows the flight of `slot`; one that is led begins at `now`. A flight that took off at a time which is not `good` any more is not
+    /// followed: what it fetches was changed meanwhile. Those who follow it already asked before the change.
+    pub fn join(self: &Arc<Self>, slot: [u8; 16], now: Began, good: impl FnOnce(Began) -> bool) -> Joined<W> {
         let mut flying = lock(&self.flying);
-        if let Some(flight) = flying.get(&slot).filter(|flight| flight.stamp == stamp) {
+        if let Some(flight) = flying.get(&slot).filter(|flight| good(flight.began)) {
             return Joined::Follow(Reader::seat(flight.clone()));
         }
-        let flight = Arc::new(Flight::new(slot, stamp));
+        let flight = Arc::new(Flight::new(slot, now));
         flying.insert(slot, flight.clone());
         drop(flying);
         let reader = Reader::seat(flight.clone());
         Joined::Lead(Writer { flights: self.clone(), flight, flying: true }, reader)
     }
 
+    /// Follows the flight of `slot`, if there is a good one.
+    pub fn follow(&self, slot: [u8; 16], good: impl FnOnce(Began) -> bool) -> Option<Reader<W>> {
+        let flying = lock(&self.flying);
+        flying.get(&slot).filter(|flight| good(flight.began)).map(|flight| Reader::seat(flight.clone()))
+    }
+
     /// Leads a flight of one's own that nobody else can join.
     pub fn alone(self: &Arc<Self>) -> (Writer<W>, Reader<W>) {
-        let flight = Arc::new(Flight::new([0; 16], 0));
+        let flight = Arc::new(Flight::new([0; 16], Began::default()));
         let reader = Reader::seat(flight.clone());
         (Writer { flights: self.clone(), flight, flying: false }, reader)
     }
@@ -129,10 +135,10 @@ impl<W: Clone> Flights<W> {
 }
 
 impl<W> Flight<W> {
-    fn new(slot: [u8; 16], stamp: u64) -> Self {
+    fn new(slot: [u8; 16], began: Began) -> Self {
         Self {
             slot,
-            stamp,
+            began,
             state: Mutex::new(State {
                 words: Vec::new(),
                 chunks: VecDeque::new(),
@@ -322,6 +328,13 @@ impl<W: Clone> Reader<W> {
         }
     }
 
+    /// The pieces of content that have come and were not taken; they are still to be taken.
+    pub fn at_hand(&self) -> Vec<Bytes> {
+        let state = self.flight.lock();
+        let next = state.readers[self.seat].unwrap_or(state.gone);
+        state.chunks.iter().skip(next - state.gone).cloned().collect()
+    }
+
     fn step(&mut self) -> Option<Result<Bytes, End>> {
         let mut state = self.flight.lock();
         let next = state.readers[self.seat]?;
@@ -370,14 +383,14 @@ mod tests {
     }
 
     fn lead(flights: &Arc<Flights<&'static str>>) -> (Writer<&'static str>, Reader<&'static str>) {
-        match flights.join(SLOT, 0) {
+        match flights.join(SLOT, Began::default(), |_| true) {
             Joined::Lead(writer, reader) => (writer, reader),
             Joined::Follow(_) => panic!("somebody else leads"),
         }
     }
 
     fn follow(flights: &Arc<Flights<&'static str>>) -> Reader<&'static str> {
-        match flights.join(SLOT, 0) {
+        match flights.join(SLOT, Began::default(), |_| true) {
             Joined::Follow(reader) => reader,
             Joined::Lead(..) => panic!("nobody leads"),
         }
@@ -422,9 +435,14 @@ mod tests {
     async fn who_comes_after_a_change_does_not_follow_what_began_before_it() {
         let flights = flights();
         let (before, _) = lead(&flights);
-        let Joined::Lead(after, _) = flights.join(SLOT, 1) else { panic!("it followed") };
+        let Joined::Lead(after, _) = flights.join(SLOT, Began::default(), |_| false) else {
+            panic!("it followed")
+        };
         drop(before);
-        assert!(matches!(flights.join(SLOT, 1), Joined::Follow(_)), "the later flight still flies");
+        assert!(
+            matches!(flights.join(SLOT, Began::default(), |_| true), Joined::Follow(_)),
+            "the later flight still flies"
+        );
         drop(after);
         assert!(flights.is_empty());
     }

@@ -25,17 +25,20 @@ use crate::observe::metrics::CacheMetrics;
 
 mod behind;
 mod breaker;
+mod changes;
 pub mod flight;
 pub mod inspect;
 mod memory;
 mod purges;
 pub mod redis;
+pub mod sight;
 pub mod uses;
 
 use self::behind::{Ahead, Job, Settle};
+use self::changes::{Changes, Stripe};
 use self::memory::{Hash, Held, Memory};
-pub use self::purges::Reach;
-use self::purges::{Purges, Seal, Standing};
+use self::purges::{Purges, Seal};
+pub use self::purges::{Reach, Standing};
 use self::redis::lease::Queue;
 use self::redis::{Listener, RedisTier, Trouble};
 
@@ -131,7 +134,7 @@ pub struct Store {
 }
 
 /// The moment a fetch began, as far as invalidation goes: see [`Store::put_since`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Began {
     removals: u64,
     epoch: Epoch,
@@ -141,12 +144,6 @@ impl Began {
     /// The last purge known then.
     pub fn epoch(self) -> Epoch {
         self.epoch
-    }
-
-    /// A number that changes with every invalidation: what coalescing goes by.
-    pub fn stamp(self) -> u64 {
-        // Neither ever falls, so their sum tells whenever one has grown.
-        self.removals.wrapping_add(self.epoch)
     }
 }
 
@@ -162,7 +159,7 @@ impl Store {
         let local = Arc::new(Local {
             memory: Memory::new(memory, max_object),
             metrics: metrics.clone(),
-            changes: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
         });
         local.tell();
         let purges = redis.as_ref().map_or_else(|| Arc::new(Purges::alone()), |redis| redis.purges().clone());
@@ -176,7 +173,7 @@ impl Store {
     /// Asks memory alone; never waits. Counts nothing: who serves what was found says so with [`Store::served`], who does not goes on to
     /// [`Store::lookup`], which counts.
     pub fn peek(&self, key: &Key, request: &dyn Fields) -> Found {
-        self.near(key, request).found
+        self.nearest(key, request).found
     }
 
     /// What [`Store::peek`] found within `took` was served.
@@ -188,7 +185,7 @@ impl Store {
     pub async fn lookup(&self, key: &Key, request: &(dyn Fields + Sync)) -> Found {
         let started = self.clock.mono();
         let seen = self.local.changes(&key.hash());
-        let near = self.near(key, request);
+        let near = self.nearest(key, request);
         let memory = if near.found.entry.is_some() { "hit" } else { "miss" };
         self.metrics.lookup("memory", memory, self.clock.mono().since(started));
         if near.is_fresh {
@@ -201,7 +198,7 @@ impl Store {
     pub async fn lookup_again(&self, key: &Key, request: &(dyn Fields + Sync)) -> Found {
         let primary = key.hash();
         let seen = self.local.changes(&primary);
-        let mut near = self.near(key, request);
+        let mut near = self.nearest(key, request);
         near.ask_redis |= near.is_fresh && self.is_settled(&primary);
         self.further(Question { key, request, seen }, near).await
     }
@@ -220,7 +217,7 @@ impl Store {
         let stale = near.found;
 
         let started = self.clock.mono();
-        let found = self.far(redis, question, near.chosen).await;
+        let found = self.farthest(redis, question, near.chosen).await;
         let result = match (&found.entry, found.trouble) {
             (Some(_), _) => "hit",
             (None, None) => "miss",
@@ -233,6 +230,13 @@ impl Store {
     /// The moment before a fetch, for [`Store::put_since`].
     pub fn began(&self, key: &Key) -> Began {
         Began { removals: self.local.changes(&key.hash()).removals, epoch: self.purges.last() }
+    }
+
+    /// Whether what a fetch that began then brings may be shared with whoever asks now: nothing was purged since, and this key not removed.
+    pub fn unchanged_since(&self, key: &Key, began: Began) -> bool {
+        let primary = key.hash();
+        began.epoch == self.purges.last()
+            && !lock(self.local.stripe(&primary)).removed_since(&primary, began.removals)
     }
 
     /// Stores an answer: visible to this process on return, in Redis soon after.
@@ -253,9 +257,8 @@ impl Store {
     /// Drops all variants under a key: for this process on return, in Redis in order after every write made before.
     pub fn invalidate(&self, key: &Key) {
         let primary = key.hash();
-        let mut changes = lock(self.local.stripe(&primary));
-        changes.all += 1;
-        changes.removals += 1;
+        let mut stripe = lock(self.local.stripe(&primary));
+        stripe.removed(&primary);
         self.local.drop_held(&primary);
         // Queued under the lock, so that Redis sees writes to one key in the order in which memory saw them.
         if let Some(redis) = &self.redis {
@@ -277,6 +280,7 @@ impl Store {
 }
 
 /// A look-up that goes on to Redis.
+#[derive(Clone, Copy)]
 struct Question<'q> {
     key: &'q Key,
     request: &'q (dyn Fields + Sync),
@@ -302,7 +306,7 @@ struct Chosen {
 
 impl Chosen {
     fn of(key: &Key, request: &dyn Fields, marker: Arc<Variants>, shared: bool) -> Self {
-        let variant = vary::of_request(&marker.names, request);
+        let variant = vary::of_request(&marker.names, request, key.vary());
         let name = key.variant(&variant);
         Self { marker, shared, variant, name }
     }
@@ -319,6 +323,42 @@ impl Chosen {
 
 /// Looking up.
 impl Store {
+    /// What memory holds for a request, or for whoever likes best the language that it likes best.
+    fn nearest(&self, key: &Key, request: &dyn Fields) -> Near {
+        let near = self.near(key, request);
+        if near.is_fresh {
+            return near;
+        }
+        let names = near.chosen.as_ref().map_or(&[][..], |chosen| &chosen.marker.names);
+        let Some(request) = vary::by_language(names, request, key.vary()) else { return near };
+        let by_language = self.near(key, &request).found;
+        if self.is_fresh(&by_language) || near.found.entry.is_none() {
+            let is_fresh = self.is_fresh(&by_language);
+            let found = Found { slot: near.found.slot, ..by_language };
+            return Near { found, is_fresh, ask_redis: near.ask_redis && !is_fresh, chosen: near.chosen };
+        }
+        near
+    }
+
+    /// The same for Redis.
+    async fn farthest(&self, redis: &RedisTier, question: Question<'_>, chosen: Option<Chosen>) -> Found {
+        let Question { key, request, seen } = question;
+        let found = self.far(redis, question, chosen).await;
+        if found.entry.is_some() || found.trouble.is_some() {
+            return found;
+        }
+        // Where answers vary is known by now.
+        let Some(Held::Variants { marker, shared }) = self.held(&key.hash()) else { return found };
+        let Some(request) = vary::by_language(&marker.names, request, key.vary()) else { return found };
+        let chosen = Chosen::of(key, &request, marker, shared);
+        let by_language = self.far(redis, Question { key, request: &request, seen }, Some(chosen)).await;
+        Found { slot: found.slot, ..by_language }
+    }
+
+    fn is_fresh(&self, found: &Found) -> bool {
+        found.entry.as_ref().is_some_and(|entry| !entry.record.ttl(self.clock.wall()).is_zero())
+    }
+
     fn near(&self, key: &Key, request: &dyn Fields) -> Near {
         let primary = key.hash();
         let (mut found, chosen) = match self.held(&primary) {
@@ -506,8 +546,8 @@ impl Store {
         {
             return;
         }
-        let changes = lock(self.local.stripe(&question.key.hash()));
-        if *changes == question.seen && !self.local.holds_newer(&name, &held) {
+        let stripe = lock(self.local.stripe(&question.key.hash()));
+        if stripe.changes() == question.seen && !self.local.holds_newer(&name, &held) {
             self.local.hold(name, held);
         }
     }
@@ -524,8 +564,8 @@ impl Store {
             return;
         }
         let primary = key.hash();
-        let mut changes = lock(self.local.stripe(&primary));
-        if began.is_some_and(|began| began.removals != changes.removals) {
+        let mut stripe = lock(self.local.stripe(&primary));
+        if began.is_some_and(|began| stripe.removed_since(&primary, began.removals)) {
             return;
         }
         let epoch = began.map_or_else(|| self.purges.last(), |began| began.epoch);
@@ -533,19 +573,24 @@ impl Store {
         if self.purges.judge(&seal, &entry.record, self.clock.wall()) == Standing::Gone {
             return;
         }
-        changes.all += 1;
+        stripe.written();
         self.local.memory.mark_shared(&primary);
+        let also = vary::also(&entry.record, key.vary()).map(|variant| {
+            let record = Record { variant, ..entry.record.clone() };
+            Arc::new(Entry { record, body: entry.body.clone() })
+        });
         let job = if entry.record.vary.is_empty() {
             self.local.hold(primary, Held::answer(entry.clone(), 0, seal.clone()));
-            Job::Answer { name: primary, entry, seal }
+            Job::Answer { name: primary, entry, seal: seal.clone() }
         } else {
-            self.hold_variant(key, entry, seal)
+            self.hold_variant(key, entry, seal.clone())
         };
+        let also = also.map(|entry| self.hold_variant(key, entry, seal));
         // Queued under the lock, so that Redis sees writes to one key in the order in which memory saw them.
         if let Some(redis) = &self.redis {
-            redis.put(job);
+            [Some(job), also].into_iter().flatten().for_each(|job| redis.put(job));
         }
-        drop(changes);
+        drop(stripe);
         self.metrics.store("stored");
     }
 
@@ -578,27 +623,20 @@ impl Store {
 /// A look-up and a change to the same key exclude one another only by chance of sharing a stripe with others; more stripes, less chance.
 const STRIPES: usize = 1024;
 
-/// How often the keys of a stripe have changed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Changes {
-    all: u64,
-    removals: u64,
-}
-
 /// The process's own part of a store.
 struct Local {
     memory: Memory,
     metrics: CacheMetrics,
-    changes: Box<[Mutex<Changes>]>,
+    stripes: Box<[Mutex<Stripe>]>,
 }
 
 impl Local {
-    fn stripe(&self, primary: &Hash) -> &Mutex<Changes> {
-        &self.changes[usize::from(u16::from_le_bytes([primary[0], primary[1]])) % STRIPES]
+    fn stripe(&self, primary: &Hash) -> &Mutex<Stripe> {
+        &self.stripes[usize::from(u16::from_le_bytes([primary[0], primary[1]])) % STRIPES]
     }
 
     fn changes(&self, primary: &Hash) -> Changes {
-        *lock(self.stripe(primary))
+        lock(self.stripe(primary)).changes()
     }
 
     fn hold(&self, name: Hash, held: Held) {
@@ -637,8 +675,8 @@ impl Local {
     }
 
     fn forget_marker(&self, primary: &Hash, seen: Changes, generation: u64) {
-        let changes = lock(self.stripe(primary));
-        if *changes == seen
+        let stripe = lock(self.stripe(primary));
+        if stripe.changes() == seen
             && let Some(Held::Variants { marker, .. }) = self.memory.get(primary)
             && marker.generation == generation
         {
@@ -649,9 +687,8 @@ impl Local {
 
 impl Listener for Local {
     fn changed(&self, primary: &Hash) -> bool {
-        let mut changes = lock(self.stripe(primary));
-        changes.all += 1;
-        changes.removals += 1;
+        let mut stripe = lock(self.stripe(primary));
+        stripe.removed(primary);
         let held = self.memory.get(primary).is_some();
         self.drop_held(primary);
         held
@@ -660,7 +697,7 @@ impl Listener for Local {
 
 impl Settle for Local {
     fn settle(&self, variant: &behind::Variant, marker: Arc<Variants>, shared: bool) {
-        let _changes = lock(self.stripe(&variant.primary));
+        let _stripe = lock(self.stripe(&variant.primary));
         let Some(Held::Variants { marker: current, .. }) = self.memory.get(&variant.primary) else { return };
         let generation = marker.generation;
         if current.generation == variant.marker.generation {

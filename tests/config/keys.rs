@@ -37,6 +37,7 @@ allow = ["10.0.0.0/8"]
 users = ["bob:$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"]
 [cors.api]
 origins = ["https://one.test"]
+[caches.api.vary]
 [[routes]]
 upstream = "other"
 access = "api"
@@ -107,11 +108,12 @@ fn in_the_way_of(path: &[String], name: &str) -> &'static [&'static str] {
 /// The base with the tables in it that some keys stand in.
 fn base_for(path: &[String], name: &str) -> Table {
     let mut base: Table = toml::from_str(BASE).unwrap();
+    let second: Table = toml::from_str("ttl = \"5m\"").unwrap();
     let other: Table = toml::from_str("servers = [\"127.0.0.1:8010\"]").unwrap();
     let canary = other.clone();
     base["upstreams"].as_table_mut().unwrap().insert("other".into(), other.into());
     base["upstreams"].as_table_mut().unwrap().insert("canary".into(), canary.into());
-    base["caches"].as_table_mut().unwrap().insert("second".into(), Table::new().into());
+    base["caches"].as_table_mut().unwrap().insert("second".into(), second.into());
     for (kind, other, text) in [
         ("limits", "each", "rate = \"2/s\""),
         ("limits", "all", "in_flight = 9"),

@@ -13,11 +13,11 @@ use tokio::net::TcpStream;
 use vanne::base::clock::Clock;
 use vanne::base::name::CacheName;
 use vanne::base::unit::ByteSize;
-use vanne::cache::KeyRules;
 use vanne::cache::key::{Key, KeyFacts};
 use vanne::cache::policy::LifetimeSource;
 use vanne::cache::record::{Record, ReuseRule, Stored, encode};
 use vanne::cache::vary;
+use vanne::cache::{KeyRules, VaryRules};
 use vanne::observe::metrics::Metrics;
 use vanne::plan;
 use vanne::route::Table;
@@ -261,7 +261,7 @@ pub fn answer(key: &Key, body: &str, clock: &Clock) -> Entry {
 pub fn answer_for(key: &Key, language: &str, body: &str, clock: &Clock) -> Entry {
     let mut entry = answer(key, body, clock);
     entry.record.vary = vec![HeaderName::from_static("accept-language")];
-    entry.record.variant = vary::of_request(&entry.record.vary, &asking(language));
+    entry.record.variant = vary::of_request(&entry.record.vary, &asking(language), VaryRules::default());
     entry
 }
 

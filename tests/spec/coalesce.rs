@@ -42,20 +42,20 @@ async fn private_answers_are_fetched_by_each_for_itself_without_waiting_in_line(
     let origin =
         Origin::new().on_each("/me", vec![private().gate(&first), private().gate(&rest)]).start().await;
     let edge = Edge::serving(&origin).start().await;
-    let asked = ask_many(&edge, "/me", 100).await;
+    let asked = ask_many(&edge, "/me", 500).await;
     first.arrived(1).await;
     crate::support::poll_until("all to be in flight", || async {
-        edge.metric("vanne_requests_in_flight") == Some(100.0)
+        edge.metric("vanne_requests_in_flight") == Some(500.0)
     })
     .await;
     first.release();
     // All the others reach the origin before any of them is answered: none waits for another.
-    rest.arrived(99).await;
+    rest.arrived(499).await;
     rest.release();
     for answer in asked {
         answer.await.expect("asked").expect(200).body("mine");
     }
-    assert_eq!(origin.hits("/me"), 100);
+    assert_eq!(origin.hits("/me"), 500);
     edge.finish().await;
 }
 

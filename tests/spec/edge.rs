@@ -100,6 +100,11 @@ impl Edge {
         Client::new(self.running.admin.expect("the operator's listener is on"))
     }
 
+    /// Where the operator's listener is.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.running.admin.expect("the operator's listener is on")
+    }
+
     /// All metrics as Prometheus reads them.
     pub fn metrics(&self) -> String {
         self.running.live.metrics.render()

@@ -1,6 +1,14 @@
 //! What would become of a request, asked before anybody sends it.
 
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use crate::edge::{Configuration, Edge, secs};
+use crate::support::gate::Gate;
+use crate::support::origin::{Origin, reply};
 use crate::support::process::Program;
+use crate::support::redis::Redis;
 
 const FILE: &str = r#"
 [upstreams.api]
@@ -48,8 +56,12 @@ strip_prefix = "/v1"
 
 /// What the program says, and its exit code.
 async fn explained(arguments: &[&str]) -> (String, Option<i32>) {
+    explained_by(FILE, arguments).await
+}
+
+async fn explained_by(file: &str, arguments: &[&str]) -> (String, Option<i32>) {
     let program = Program::new(env!("CARGO_BIN_EXE_vanne"));
-    let file = program.file("vanne.toml", FILE);
+    let file = program.file("vanne.toml", file);
     let program = program.arg("explain").arg("-c").arg(&file);
     let mut process = arguments.iter().fold(program, |program, argument| program.arg(argument)).start().await;
     let code = process.wait().await.code();
@@ -175,4 +187,190 @@ async fn a_question_that_does_not_read_is_told_so_with_code_2() {
         assert_eq!(code, Some(2), "{text}");
         says(&text, &[line]);
     }
+}
+
+const TOKEN: &str = "a-token-of-some-length";
+
+fn with_token(edge: Configuration) -> Configuration {
+    edge.admin(&format!("token = \"{TOKEN}\""))
+}
+
+/// What a running gateway explains.
+async fn live(edge: &Edge, ask: Value) -> Value {
+    let answer = edge
+        .admin()
+        .post("/api/v1/explain", ask.to_string())
+        .header("authorization", &format!("Bearer {TOKEN}"))
+        .send()
+        .await
+        .expect(200);
+    serde_json::from_str(&answer.text()).expect("JSON")
+}
+
+#[tokio::test]
+async fn a_running_gateway_tells_what_it_holds_and_what_it_would_do() {
+    let origin = Origin::new()
+        .on("/a", reply(200).cache("max-age=60").header("etag", "\"1\"").header("vary", "Foo").body("v1"))
+        .start()
+        .await;
+    let edge = with_token(Edge::serving(&origin)).start().await;
+    let ask = |foo: &str| {
+        let headers = [format!("Foo: {foo}")];
+        json!({ "url": "http://edge.test/a", "headers": headers })
+    };
+    let told = live(&edge, ask("1")).await;
+    assert_eq!(told["now"]["does"], "an instance is asked: nothing");
+    assert_eq!(told["now"]["memory"]["nothing"], "nothing");
+    assert_eq!(told["now"]["redis"], Value::Null);
+    assert_eq!(told["now"]["instances"][0]["state"], "up");
+    assert_eq!(told["now"]["instances"][0]["name"], origin.address().to_string());
+
+    edge.request("GET", "/a").header("foo", "1").send().await.expect(200);
+    edge.grow_older(secs(10));
+    let before = edge.metrics();
+    let told = live(&edge, ask("1")).await;
+    assert_eq!(told["now"]["does"], "a hit from memory");
+    let stored = &told["now"]["memory"]["answer"];
+    assert_eq!(
+        (&stored["status"], &stored["bytes"], &stored["fresh_for"]),
+        (&json!(200), &json!(2), &json!(60))
+    );
+    let (age, left) = (stored["age"].as_i64().unwrap(), stored["ttl"].as_i64().unwrap());
+    assert!((10..15).contains(&age) && age + left == 60, "{stored}");
+    assert_eq!((&stored["because_of"], &stored["etag"]), (&json!("max-age"), &json!("\"1\"")));
+    assert_eq!(stored["varies_by"], json!(["foo=1"]));
+    assert_eq!(told["route"]["takes"], "/*");
+    assert_eq!(told["cache"]["key"], "http edge.test:80 /a");
+
+    let told = live(&edge, ask("2")).await;
+    assert_eq!(
+        told["now"]["does"],
+        "an instance is asked: nothing for these request fields, something for others"
+    );
+    edge.grow_older(secs(60));
+    let told = live(&edge, ask("1")).await;
+    assert_eq!(told["now"]["does"], "an instance is asked first: what is stored is stale");
+    let left = told["now"]["memory"]["answer"]["ttl"].as_i64().unwrap();
+    assert!((-15..=-10).contains(&left), "{left}");
+    let mut no_store = ask("3");
+    no_store["headers"] = json!(["Cache-Control: only-if-cached"]);
+    let told = live(&edge, no_store).await;
+    assert_eq!(told["now"]["does"], "504, since the client asks for stored answers only");
+
+    assert_eq!(origin.hits("/a"), 1, "asking asks no instance");
+    let lookups = |text: &str| {
+        text.lines().filter(|line| line.starts_with("vanne_cache_lookups")).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(lookups(&before), lookups(&edge.metrics()), "and is no use of the cache");
+    edge.finish().await;
+}
+
+#[tokio::test]
+async fn purges_and_what_is_not_for_sharing_are_told() {
+    let origin = Origin::new()
+        .on("/a", reply(200).cache("max-age=60").body("v1"))
+        .on("/mine", reply(200).cache("private").body("v1"))
+        .start()
+        .await;
+    let edge = with_token(Edge::serving(&origin)).start().await;
+    let ask = |path: &str| json!({ "url": format!("http://edge.test{path}") });
+    let purge = |soft: bool| {
+        let order = json!({ "urls": ["http://edge.test/a"], "soft": soft }).to_string();
+        let ask = edge.admin().post("/api/v1/purge", order);
+        ask.header("authorization", &format!("Bearer {TOKEN}")).send()
+    };
+    edge.get("/a").await.expect(200);
+    purge(true).await.expect(200);
+    let told = live(&edge, ask("/a")).await;
+    assert_eq!(told["now"]["memory"]["answer"]["purged"], "stale");
+    assert_eq!(told["now"]["does"], "an instance is asked first: what is stored is stale");
+    purge(false).await.expect(200);
+    let told = live(&edge, ask("/a")).await;
+    assert_eq!(told["now"]["memory"]["nothing"], "an answer that was purged");
+    edge.get("/mine").await.expect(200);
+    let told = live(&edge, ask("/mine")).await;
+    let expected = "an instance is asked: nothing: answers to this were not for sharing when last seen";
+    assert_eq!(told["now"]["does"], expected);
+    edge.finish().await;
+}
+
+#[tokio::test]
+async fn each_tier_and_each_instance_is_told_and_nothing_moves() {
+    let redis = Redis::start().await;
+    let gate = Gate::new("a busy instance");
+    let origin = Origin::new()
+        .on("/a", reply(200).cache("max-age=60").body("v1"))
+        .on("/slow", reply(200).gate(&gate))
+        .start()
+        .await;
+    let start = || with_token(Edge::serving(&origin)).redis(&redis.url()).start_with_redis();
+    let (one, two) = (start().await, start().await);
+    one.get("/a").await.expect(200);
+    one.flush_redis().await;
+    let slow = tokio::spawn(two.client.get("/slow").send());
+    gate.arrived(1).await;
+    for _ in 0..2 {
+        let told = live(&two, json!({ "method": "GET", "url": "http://edge.test/a" })).await;
+        assert_eq!(told["now"]["does"], "a hit from redis");
+        assert_eq!(told["now"]["memory"]["nothing"], "nothing", "looking does not fetch it");
+        assert_eq!(told["now"]["redis"]["answer"]["bytes"], 2);
+        assert_eq!(told["now"]["instances"][0]["in_flight"], 1);
+    }
+    gate.release();
+    slow.await.expect("asked").expect(200);
+    one.finish().await;
+    two.finish().await;
+}
+
+#[tokio::test]
+async fn the_program_asks_a_running_gateway() {
+    let origin = Origin::new().on("/a", reply(200).cache("max-age=60").body("v1")).start().await;
+    let edge = with_token(Edge::serving(&origin)).start().await;
+    edge.get("/a").await.expect(200);
+    let admin: SocketAddr = edge.admin_address();
+    let file = format!(
+        "[admin]\naddr = \"{admin}\"\ntoken = \"{TOKEN}\"\n[upstreams.x]\nservers = [\"127.0.0.1:1\"]\n[[routes]]\nupstream = \"x\""
+    );
+    let (text, code) = explained_by(&file, &["GET", "http://edge.test/a", "--live"]).await;
+    assert_eq!(code, Some(0), "{text}");
+    let instance = format!("at      {}: up, 0 in flight", origin.address());
+    says(&text, &["now       a hit from memory", &instance]);
+    assert!(text.contains("in      memory: 200, 2 bytes, age "), "{text}");
+
+    let address = admin.to_string();
+    let (text, code) =
+        explained_by(&file, &["GET", "http://edge.test/a", "--admin", &address, "--json"]).await;
+    let told: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+    assert_eq!((code, &told["now"]["does"]), (Some(0), &json!("a hit from memory")));
+
+    let (text, code) = explained(&["GET", "http://a.test/v1/a", "--json"]).await;
+    let told: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+    assert_eq!((code, &told["route"]["name"], &told["now"]), (Some(0), &json!("v1"), &Value::Null));
+
+    let (text, code) = explained_by(&file, &["GET", "no-url", "--live"]).await;
+    assert_eq!(code, Some(2), "{text}");
+    let (text, code) = explained(&["GET", "http://a.test/", "--live"]).await;
+    assert_eq!(code, Some(78), "no token is set: {text}");
+    edge.finish().await;
+}
+
+#[tokio::test]
+async fn only_who_knows_the_token_is_told() {
+    let origin = Origin::new().start().await;
+    let edge = with_token(Edge::serving(&origin)).start().await;
+    let admin = edge.admin();
+    admin.post("/api/v1/explain", "{}").send().await.expect(401);
+    admin.get("/api/v1/explain").send().await.expect(405);
+    let order = |body: &str| {
+        admin.post("/api/v1/explain", body).header("authorization", &format!("Bearer {TOKEN}")).send()
+    };
+    for body in
+        ["", "{", "{\"uri\": \"x\"}", "{\"url\": \"x\"}", "{\"url\": \"http://a/\", \"headers\": [\"x\"]}"]
+    {
+        order(body).await.expect(400);
+    }
+    edge.finish().await;
+    let edge = Edge::serving(&origin).start().await;
+    edge.admin().post("/api/v1/explain", "{}").send().await.expect(403);
+    edge.finish().await;
 }

@@ -35,7 +35,11 @@ mod fast_path;
 
 mod coalesce;
 
+mod never_mixed;
+
 mod question;
+
+mod resume;
 
 mod conformance;
 

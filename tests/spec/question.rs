@@ -258,3 +258,76 @@ async fn a_question_whose_end_never_comes_is_never_asked() {
     assert_eq!(origin.requests().len(), 0);
     edge.finish().await;
 }
+
+#[tokio::test]
+async fn graphql_queries_are_answered_from_storage_and_changes_never() {
+    let origin = Origin::new()
+        .on_question("/graphql", |r| {
+            let body = String::from_utf8_lossy(&r.body).into_owned();
+            let answer = if body.contains("broken") {
+                "{\"data\": null, \"errors\": [{\"message\": \"no\"}]}".to_owned()
+            } else {
+                format!("{{\"data\": {}}}", r.body.len())
+            };
+            let page =
+                reply(200).header("content-type", "application/json").header("cache-groups", "\"users\"");
+            let page = if body.contains("mutation") {
+                page.header("cache-group-invalidation", "\"users\"")
+            } else {
+                page
+            };
+            page.body(answer)
+        })
+        .start()
+        .await;
+    let edge = keyed(&origin, "body = \"graphql\"", "").start().await;
+    let ask = |body: &str| {
+        let body = body.to_owned();
+        edge.request("POST", "/graphql").header("content-type", "application/json").body(body).send()
+    };
+    const QUERY: &str = r#"{"query": "query Q($id: ID) { user(id: $id) { name } }", "variables": {"id": 1}}"#;
+    ask(QUERY).await.expect(200).cache("fwd=uri-miss; stored");
+    let spelled_otherwise =
+        r#"{"variables":{"id":1.0},"query":"query Q($id: ID) { user(id: $id) { name } }"}"#;
+    ask(spelled_otherwise).await.expect(200).cache("hit");
+    ask(&QUERY.replace("1}", "2}")).await.expect(200).cache("fwd=uri-miss; stored");
+    ask(r#"{"query": "{ broken }"}"#).await.expect(200);
+    ask(r#"{"query": "{ broken }"}"#).await.expect(200).cache("fwd=uri-miss");
+    for change in [
+        r#"{"query": "mutation { rename(id: 1) { name } }"}"#,
+        r#"{"query": "query A { a } mutation B { b }", "operationName": "A"}"#,
+        r#"{"query": "subscription { changes }"}"#,
+        r#"{"id": "a-stored-document"}"#,
+        r#"[{"query": "{ a }"}]"#,
+        "query { a }",
+    ] {
+        for _ in 0..2 {
+            ask(change).await.expect(200).cache("fwd=bypass; detail=graphql-no-query");
+        }
+    }
+    // The change named the group that the first answer belongs to.
+    ask(QUERY).await.expect(200).cache("fwd=uri-miss; stored");
+    edge.finish().await;
+}
+
+#[tokio::test]
+async fn a_query_is_tried_again_on_another_instance_and_a_post_never() {
+    for (method, answered) in [("QUERY", true), ("POST", false)] {
+        let broken = Origin::new().on("/query", crate::support::origin::hang_up()).start().await;
+        let well = Origin::new().on("/query", reply(200).body("an answer")).start().await;
+        let edge = Edge::before(&[broken.address(), well.address()])
+            .cache("ttl = \"10m\"")
+            .routes("[[routes]]\nupstream = \"api\"\ncache = { use = \"api\", key = { body = \"json\" } }\n")
+            .start()
+            .await;
+        let mut failed = 0;
+        for question in 0..4 {
+            let body = format!("{{\"q\": {question}}}");
+            let answer = edge.request(method, "/query").body(body).send().await;
+            failed += usize::from(answer.status != 200);
+        }
+        assert_eq!(failed == 0, answered, "{method}: {failed} failed");
+        assert!(!broken.requests().is_empty());
+        edge.finish().await;
+    }
+}

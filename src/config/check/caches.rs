@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::name::CacheName;
-use crate::cache::{BypassRules, KeyRules, Rules, TtlMode};
-use crate::config::file::{BypassTable, CacheTable, File, KeyTable, time};
+use crate::cache::{BypassRules, KeyRules, Rules, TtlMode, VaryRules};
+use crate::config::file::{BypassTable, CacheTable, File, KeyTable, VaryTable, time};
 use crate::config::problem::Problem;
 use crate::config::read::Reader;
 use crate::plan::Cache;
@@ -36,10 +36,14 @@ fn cache(name: &str, table: &CacheTable, reader: &mut Reader<'_>) -> Option<Cach
     })
 }
 
-fn mode_without_ttl(table: &CacheTable, reader: &mut Reader<'_>) {
+/// Whether a cache gives no lifetimes that a `ttl_mode` could apply to.
+pub fn is_without_ttl(table: &CacheTable) -> bool {
     let statuses = table.ttl_by_status.value().is_some_and(|by| by.0.items.is_empty() && by.0.complete);
-    let without = table.ttl.is_absent() && statuses;
-    if without && table.ttl_mode.value().is_some_and(|mode| *mode != TtlMode::Default) {
+    table.ttl.is_absent() && statuses
+}
+
+fn mode_without_ttl(table: &CacheTable, reader: &mut Reader<'_>) {
+    if is_without_ttl(table) && table.ttl_mode.value().is_some_and(|mode| *mode != TtlMode::Default) {
         reader.report(
             Problem::of(&table.ttl_mode.spot, "there is no ttl that it could apply to")
                 .help("add ttl = \"1h\" or another duration, or remove ttl_mode"),
@@ -61,9 +65,11 @@ fn rules(table: &CacheTable) -> Option<Rules> {
     Some(Rules {
         ttl: table.ttl.optional()?.map(|ttl| ttl.0),
         ttl_mode: *table.ttl_mode.value()?,
+        ttl_header: table.ttl_header.optional()?.cloned(),
         ttl_by_status: ttl_by_status(table)?,
         stale_while_revalidate: time(&table.stale_while_revalidate)?,
         stale_if_error: time(&table.stale_if_error)?,
+        stale_mode: *table.stale_mode.value()?,
         keep: time(&table.keep)?,
         set_cookie: *table.set_cookie.value()?,
         client_directives: *table.client_directives.value()?,
@@ -72,7 +78,7 @@ fn rules(table: &CacheTable) -> Option<Rules> {
         targeted: table.targeted.value()?.all()?.cloned().collect(),
         bypass: bypass(table.bypass.value()?)?,
         min_uses: u8::try_from(table.min_uses.value()?.0).ok()?,
-        key: key(table.key.value()?)?,
+        key: key(table.key.value()?, table.vary.value()?)?,
     })
 }
 
@@ -91,12 +97,21 @@ fn bypass(table: &BypassTable) -> Option<BypassRules> {
     })
 }
 
-fn key(table: &KeyTable) -> Option<KeyRules> {
+fn key(table: &KeyTable, by: &VaryTable) -> Option<KeyRules> {
     Some(KeyRules {
         hosts: table.hosts.value()?.all()?.map(|host| host.0.to_ascii_lowercase()).collect(),
         query: table.query.value()?.clone(),
         sort_query: *table.sort_query.value()?,
         headers: table.headers.value()?.all()?.cloned().collect(),
         cookies: table.cookies.value()?.all()?.map(|cookie| cookie.0.clone()).collect(),
+        vary: vary(by)?,
+    })
+}
+
+fn vary(table: &VaryTable) -> Option<VaryRules> {
+    Some(VaryRules {
+        languages: *table.languages.value()?,
+        content_language: *table.content_language.value()?,
+        encodings: *table.encodings.value()?,
     })
 }

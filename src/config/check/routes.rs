@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
+use super::caches::is_without_ttl;
 use super::ward::{Shared, ward};
 use super::{CACHES, UPSTREAMS, resolve, split};
 use crate::base::name::RouteName;
 use crate::cache::content::{ContentKey, Form, Pointer, StoreWhen};
+use crate::cache::{Lifetimes, TtlMode};
 use crate::config::file::{CacheUseTable, ContentKeyTable, File, MatchTable, RouteTable};
 use crate::config::kind::{BodyForm, JsonPointer, List, Text};
 use crate::config::problem::{Problem, Spot};
@@ -168,6 +170,7 @@ fn route(
         content_key: content_key?,
         store_when: Arc::new(store_when(cache?)?),
         ward: ward?,
+        lifetimes: lifetimes(file, cache?, reader)?,
     })
 }
 
@@ -175,15 +178,17 @@ fn route(
 fn content_key(cache: Option<&CacheUseTable>, reader: &mut Reader<'_>) -> Option<Option<Arc<ContentKey>>> {
     let Some(table) = cache.map_or(Some(None), |cache| cache.key.optional())? else { return Some(None) };
     let (ignore, only, fold) = (pointers(&table.ignore)?, pointers(&table.only)?, pointers(&table.fold)?);
-    let form = match table.body.value()? {
-        BodyForm::Json => Form::Json { ignore, only, fold },
+    let body = table.body.value()?;
+    let form = match body {
+        BodyForm::Json | BodyForm::GraphQl => Form::Json { ignore, only, fold },
         BodyForm::Raw => {
             members_of_raw_content(table, reader)?;
             Form::Raw
         }
     };
     let headers = table.headers.value()?.all()?.cloned().collect();
-    Some(Some(Arc::new(ContentKey { form, most: table.max_body.value()?.0.0, headers })))
+    let (graphql, most) = (*body == BodyForm::GraphQl, table.max_body.value()?.0.0);
+    Some(Some(Arc::new(ContentKey { form, graphql, most, headers })))
 }
 
 /// Bytes have no members: what is said about them would be ignored.
@@ -204,13 +209,40 @@ fn pointers(set: &Set<List<JsonPointer>>) -> Option<Vec<Pointer>> {
     Some(set.value()?.all()?.map(|pointer| pointer.0.clone()).collect())
 }
 
+fn lifetimes(file: &File, cache: Option<&CacheUseTable>, reader: &mut Reader<'_>) -> Option<Lifetimes> {
+    let Some(table) = cache else { return Some(Lifetimes::default()) };
+    let lifetimes = Lifetimes {
+        ttl: table.ttl.optional()?.map(|ttl| ttl.0),
+        ttl_mode: table.ttl_mode.optional()?.copied(),
+        stale_while_revalidate: table.stale_while_revalidate.optional()?.map(|time| time.0),
+        stale_if_error: table.stale_if_error.optional()?.map(|time| time.0),
+        stale_mode: table.stale_mode.optional()?.copied(),
+    };
+    let caches = file.caches.value()?;
+    let used = caches.position(&table.r#use.value()?.0).and_then(|position| caches.items.get(position));
+    let applies = lifetimes.ttl.is_some() || used.is_none_or(|(_, _, cache)| !is_without_ttl(cache));
+    if lifetimes.ttl_mode.is_some_and(|mode| mode != TtlMode::Default) && !applies {
+        reader.report(
+            Problem::of(&table.ttl_mode.spot, "there is no ttl that it could apply to")
+                .help("add ttl = \"1h\" or another duration beside it, or remove ttl_mode"),
+        );
+    }
+    Some(lifetimes)
+}
+
 fn store_when(cache: Option<&CacheUseTable>) -> Option<StoreWhen> {
     let Some(cache) = cache else { return Some(StoreWhen::default()) };
     let table = cache.store_when.value()?;
+    let mut absent = pointers(&table.absent)?;
+    let key = cache.key.optional()?.and_then(|key| key.body.value());
+    if key == Some(&BodyForm::GraphQl) {
+        // An answer of status 200 may hold errors in place of what was asked for.
+        absent.extend(Pointer::parse("errors"));
+    }
     Some(StoreWhen {
         status: table.status.value()?.0.all()?.map(|statuses| (statuses.0, statuses.1)).collect(),
         present: pointers(&table.present)?,
-        absent: pointers(&table.absent)?,
+        absent,
         least: table.min_size.value()?.0.0,
         ends_with: table.ends_with.optional()?.map(|text| text.0.clone()),
     })

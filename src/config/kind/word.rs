@@ -10,7 +10,9 @@ use super::group::List;
 use super::text::{CookieName, Label};
 use crate::balance::HashOn;
 use crate::balance::sticky::{SameSite, Secure};
-use crate::cache::{ClientDirectives, Coalesce, QueryRule, Relay, SetCookie, TtlMode};
+use crate::cache::{
+    ClientDirectives, Coalesce, Encodings, Languages, QueryRule, Relay, SetCookie, StaleMode, TtlMode,
+};
 use crate::config::problem::Problem;
 use crate::config::read::{Node, Reader};
 use crate::config::setting::{FromText, Setting};
@@ -102,6 +104,11 @@ words! { TtlMode, "a ttl_mode",
     "cap" => Self::Cap,
 }
 
+words! { StaleMode, "a stale_mode",
+    "default" => Self::Default,
+    "override" => Self::Override,
+}
+
 words! { SetCookie, "a way to treat Set-Cookie",
     "refuse" => Self::Refuse,
     "strip" => Self::Strip,
@@ -111,6 +118,17 @@ words! { SetCookie, "a way to treat Set-Cookie",
 words! { ClientDirectives, "a way to treat the client's directives",
     "honour" => Self::Honour,
     "ignore" => Self::Ignore,
+}
+
+words! { Languages, "a way to read Accept-Language",
+    "as_sent" => Self::AsSent,
+    "normalised" => Self::Normalised,
+    "unordered" => Self::Unordered,
+}
+
+words! { Encodings, "a way to read Accept-Encoding",
+    "as_sent" => Self::AsSent,
+    "accepted" => Self::Accepted,
 }
 
 words! { LogFormat, "a log format",
@@ -161,11 +179,14 @@ pub enum BodyForm {
     Raw,
     /// By its meaning as JSON.
     Json,
+    /// The same, and only GraphQL queries.
+    GraphQl,
 }
 
 words! { BodyForm, "a way to read content into a key",
     "raw" => Self::Raw,
     "json" => Self::Json,
+    "graphql" => Self::GraphQl,
 }
 
 /// Which messages are logged.

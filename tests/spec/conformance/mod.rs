@@ -11,6 +11,8 @@ mod reusing;
 
 mod vary;
 
+mod language;
+
 mod conditions;
 
 mod updating;

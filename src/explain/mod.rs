@@ -1,14 +1,15 @@
 //! What would become of a request, told from a plan alone: its route and why not the others, its key, what would be stored and for how long,
 //! and who would be asked. The same rules decide as when it runs.
 //!
-//! Not here: what is stored at this moment, and which instances are up; only a running gateway knows.
+//! Not here: what is stored at this moment, and which instances are up; a running gateway adds it.
 
-use std::fmt::{self, Write};
+use std::fmt::Write;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
+use self::told::{Explained, Judged};
 use crate::balance::hash::Facts;
 use crate::balance::split::When;
 use crate::base::clock::WallTime;
@@ -18,8 +19,10 @@ use crate::cache::key::{Key, KeyFacts};
 use crate::cache::policy::{self, Bypass, Exchange, LifetimeSource, Refuse, RequestUse};
 use crate::cache::record::Record;
 use crate::guard::request::{self, Accepted, Head, Limits};
-use crate::plan::{Action, Cache, Plan, Route};
+use crate::plan::{Action, CacheId, Plan, Route, RouteId, UpstreamId};
 use crate::route::Mismatch;
+
+pub mod told;
 
 /// A request as a person states it.
 #[derive(Debug, Clone)]
@@ -34,6 +37,34 @@ pub struct Question {
     pub content: Vec<u8>,
     /// An answer to judge: status and fields; `None`: some typical ones.
     pub answer: Option<(StatusCode, HeaderMap)>,
+}
+
+impl Question {
+    /// A question from what a person writes. `answer` are the fields of an answer to judge, `status` is its status, 200 when only fields are given.
+    ///
+    /// # Errors
+    /// The first part that does not read.
+    pub fn read(
+        method: &str,
+        url: String,
+        headers: &[String],
+        content: String,
+        status: Option<u16>,
+        answer: &[String],
+    ) -> Result<Self, Unclear> {
+        let method = Method::from_bytes(method.as_bytes()).map_err(|_| Unclear::Method(method.to_owned()))?;
+        let code = status.unwrap_or(200);
+        let read = StatusCode::from_u16(code).ok().filter(|status| (200..600).contains(&status.as_u16()));
+        let read = read.ok_or(Unclear::Status(code))?;
+        let judged = (status.is_some() || !answer.is_empty()).then(|| fields(answer));
+        Ok(Self {
+            method,
+            url,
+            fields: fields(headers)?,
+            content: content.into_bytes(),
+            answer: judged.transpose()?.map(|fields| (read, fields)),
+        })
+    }
 }
 
 /// Why a question cannot be explained.
@@ -92,28 +123,54 @@ impl<'a> Url<'a> {
     }
 }
 
-/// Explains a request under a plan, as lines of text.
+/// What is looked up for a request, and where.
+#[derive(Debug, Clone)]
+pub struct Lookup {
+    /// The cache.
+    pub cache: CacheId,
+    /// The key.
+    pub key: Key,
+    /// The fields that choose among the answers under it, and that their reuse is judged by.
+    pub fields: HeaderMap,
+}
+
+/// An explanation, and what a running gateway needs to add what it knows.
+#[derive(Debug, Clone)]
+pub struct Explanation {
+    /// What is told.
+    pub told: Explained,
+    /// Who would be asked.
+    pub upstream: Option<UpstreamId>,
+    /// What would be looked up.
+    pub lookup: Option<Lookup>,
+}
+
+/// Explains a request under a plan.
 ///
 /// # Errors
 /// When the question does not read.
-pub fn explain(plan: &Plan, question: &Question, now: WallTime) -> Result<String, Unclear> {
+pub fn explain(plan: &Plan, question: &Question, now: WallTime) -> Result<Explanation, Unclear> {
     let url = Url::parse(&question.url).ok_or_else(|| Unclear::Url(question.url.clone()))?;
     let mut asked = question.fields.clone();
     if !asked.contains_key(header::HOST) {
         let host = HeaderValue::from_str(url.authority).map_err(|_| Unclear::Url(question.url.clone()))?;
         asked.insert(header::HOST, host);
     }
-    let mut out = format!("{} {}\n\n", question.method, question.url);
-    let accepted = match request::accept(&head(question, &url, &asked), &NO_LIMITS) {
-        Ok(accepted) => accepted,
-        Err(refusal) => {
-            line(&mut out, "refused", format_args!("{}, with {}", refusal.as_str(), refusal.status()));
-            return Ok(out);
+    let told =
+        Explained { method: question.method.to_string(), url: question.url.clone(), ..Explained::default() };
+    let mut explanation = Explanation { told, upstream: None, lookup: None };
+    match request::accept(&head(question, &url, &asked), &NO_LIMITS) {
+        Ok(accepted) => {
+            let request =
+                Request { plan, question, https: url.https, fields: &asked, accepted: &accepted, now };
+            request.tell(&mut explanation);
         }
-    };
-    let request = Request { plan, question, https: url.https, fields: &asked, accepted: &accepted, now };
-    request.tell(&mut out);
-    Ok(out)
+        Err(refusal) => {
+            let (why, status) = (refusal.as_str().to_owned(), refusal.status().to_string());
+            explanation.told.refused = Some(told::Refused { why, status });
+        }
+    }
+    Ok(explanation)
 }
 
 const NO_LIMITS: Limits = Limits { max_fields: usize::MAX, max_head: usize::MAX, max_body: 0 };
@@ -131,12 +188,6 @@ fn head<'a>(question: &'a Question, url: &'a Url<'_>, fields: &'a HeaderMap) -> 
     }
 }
 
-/// A line: what it is about, and what is said.
-fn line(out: &mut String, about: &str, said: fmt::Arguments<'_>) {
-    // Writing into text does not fail.
-    let _ = writeln!(out, "{about:<9} {said}");
-}
-
 /// A request that was taken.
 struct Request<'a> {
     plan: &'a Plan,
@@ -148,51 +199,57 @@ struct Request<'a> {
 }
 
 impl Request<'_> {
-    fn tell(&self, out: &mut String) {
+    fn tell(&self, out: &mut Explanation) {
         let (host, path) = (&*self.accepted.host, &*self.accepted.path);
         let found = self.plan.table.find(host, path, &self.question.method);
-        match found {
-            Some(id) => {
-                let rule = &self.plan.table.rules()[id];
-                line(out, "route", format_args!("{} ({rule})", self.plan.routes[id].name));
-            }
-            None => line(out, "route", format_args!("none, so the answer is 404")),
-        }
-        self.tell_other_routes(out, found);
+        out.told.route = found.map(|id| self.route(id, None));
+        out.told.other_routes = self.other_routes(found);
         let Some(route) = found.map(|id| &self.plan.routes[id]) else { return };
         match &route.action {
             Action::Respond { status, body } => {
-                line(out, "answer", format_args!("{status} from the gateway itself, {} bytes", body.len()));
+                out.told.answer = Some(told::Own { status: status.to_string(), bytes: body.len() });
             }
             Action::Forward { upstream, cache } => {
                 let chosen = self.tell_split(out, route).unwrap_or(*upstream);
-                self.tell_upstream(out, route, chosen);
+                out.upstream = Some(chosen);
+                out.told.upstream = Some(self.upstream(route, chosen));
                 let version = route.split.as_ref().filter(|split| split.apart && chosen != *upstream);
                 let version = version.map(|_| self.plan.upstreams[chosen].name.as_str());
                 match cache {
-                    None => line(out, "cache", format_args!("none on this route")),
-                    Some(cache) => self.tell_cache(out, route, &self.plan.caches[*cache], version),
+                    None => out.told.cache = Some(told::Cache { name: None, passed_by: None, key: None }),
+                    Some(cache) => self.tell_cache(out, route, *cache, version),
                 }
             }
         }
     }
 
-    fn tell_other_routes(&self, out: &mut String, found: Option<usize>) {
-        let rules = self.plan.table.rules().iter().enumerate().filter(|(id, _)| Some(*id) != found);
-        for (id, rule) in rules {
-            let why = match rule.mismatch(&self.accepted.host, &self.accepted.path, &self.question.method) {
-                Some(Mismatch::Host) => "another host",
-                Some(Mismatch::Path) => "another path",
-                Some(Mismatch::Method) => "another method",
-                None => "it matches, but less exactly",
-            };
-            line(out, "  not", format_args!("{} ({rule}): {why}", self.plan.routes[id].name));
+    fn route(&self, id: RouteId, why_not: Option<&str>) -> told::Route {
+        told::Route {
+            name: self.plan.routes[id].name.to_string(),
+            takes: self.plan.table.rules()[id].to_string(),
+            why_not: why_not.map(str::to_owned),
         }
+    }
+
+    fn other_routes(&self, found: Option<RouteId>) -> Vec<told::Route> {
+        let (host, path) = (&*self.accepted.host, &*self.accepted.path);
+        let rules = self.plan.table.rules().iter().enumerate().filter(|(id, _)| Some(*id) != found);
+        rules
+            .map(|(id, rule)| {
+                let why = match rule.mismatch(host, path, &self.question.method) {
+                    Some(Mismatch::Host) => "another host",
+                    Some(Mismatch::Path) => "another path",
+                    Some(Mismatch::Method) => "another method",
+                    None => "it matches, but less exactly",
+                };
+                self.route(id, Some(why))
+            })
+            .collect()
     }
 
     /// Who else answers requests of this route; says which upstream this one asks for. Shares are left to the clients and chances of a running
     /// gateway.
-    fn tell_split(&self, out: &mut String, route: &Route) -> Option<usize> {
+    fn tell_split(&self, out: &mut Explanation, route: &Route) -> Option<UpstreamId> {
         let split = route.split.as_ref()?;
         let facts = Facts {
             client: Ipv4Addr::UNSPECIFIED.into(),
@@ -202,52 +259,67 @@ impl Request<'_> {
         };
         let mut asked = None;
         for part in &split.parts {
-            let name = &self.plan.upstreams[part.upstream].name;
-            let taken = asked.is_none() && part.when.is_asked(&facts);
-            asked = if taken { Some(part.upstream) } else { asked };
-            let this_one = if taken { ": this one" } else { "" };
-            match &part.when {
-                When::Share(share) => line(out, "split", format_args!("{share} in a hundred to {name}")),
-                when => line(out, "split", format_args!("with {when} to {name}{this_one}")),
-            }
+            let takes = asked.is_none() && part.when.is_asked(&facts);
+            asked = if takes { Some(part.upstream) } else { asked };
+            let when = match &part.when {
+                When::Share(share) => format!("{share} in a hundred"),
+                when => format!("with {when}"),
+            };
+            let upstream = self.plan.upstreams[part.upstream].name.to_string();
+            out.told.split.push(told::Split { when, upstream, takes });
         }
         asked
     }
 
-    fn tell_upstream(&self, out: &mut String, route: &Route, upstream: usize) {
+    fn upstream(&self, route: &Route, upstream: UpstreamId) -> told::Upstream {
         let upstream = &self.plan.upstreams[upstream];
-        let servers: Vec<&str> = upstream.servers.iter().map(|server| server.addr.as_str()).collect();
-        line(out, "upstream", format_args!("{} ({})", upstream.name, servers.join(", ")));
         let path = route.rewrite.apply(&self.accepted.path);
         let query = self.accepted.query.as_deref().map_or(String::new(), |query| format!("?{query}"));
-        line(out, "  as", format_args!("{} {path}{query}", self.question.method));
+        told::Upstream {
+            name: upstream.name.to_string(),
+            servers: upstream.servers.iter().map(|server| server.addr.as_str().to_owned()).collect(),
+            asked: format!("{} {path}{query}", self.question.method),
+        }
     }
 
-    fn tell_cache(&self, out: &mut String, route: &Route, cache: &Cache, version: Option<&str>) {
+    fn tell_cache(&self, out: &mut Explanation, route: &Route, id: CacheId, version: Option<&str>) {
+        let cache = &self.plan.caches[id];
         let rules = &*cache.rules;
         let by_content = route.content_key.as_ref().filter(|_| is_question(&self.question.method));
         let passes = match (by_content, policy::request_use(&self.question.method, self.fields, rules)) {
             (Some(_), _) if policy::passes_by(self.fields, &rules.bypass) => Some(Bypass::Operator),
             (Some(rule), _) if self.question.content.len() as u64 > rule.most => Some(Bypass::Body),
+            (Some(rule), _) if !rule.only_asks(&self.question.content) => Some(Bypass::Body),
             (Some(_), _) | (None, RequestUse::LookUp) => None,
             (None, RequestUse::Bypass(why)) => Some(why),
         };
+        let mut told = told::Cache { name: Some(cache.name.to_string()), passed_by: None, key: None };
         if let Some(why) = passes {
-            return line(out, "cache", format_args!("{}, passed by: {}", cache.name, passing_word(why)));
+            told.passed_by = Some(passing_word(why).to_owned());
+            out.told.cache = Some(told);
+            return;
         }
         let mut key = self.key(rules);
+        let mut by_token = rules.key.headers.contains(&header::AUTHORIZATION);
         if let Some(rule) = by_content {
             let mut headers = rule.headers.clone();
             headers.extend([header::CONTENT_TYPE, header::CONTENT_ENCODING]);
             let content = rule.canonical(&self.question.content);
             key = key.with_content(self.question.method.as_str(), &content, &headers, self.fields);
+            by_token |= rule.headers.contains(&header::AUTHORIZATION);
         }
         if let Some(version) = version {
             key = key.of_version(version);
         }
-        line(out, "cache", format_args!("{}: looked up, and fetched once for all who ask", cache.name));
-        line(out, "key", format_args!("{key:?}"));
-        self.tell_answers(out, route, &key, rules);
+        told.key = Some(format!("{key:?}"));
+        out.told.cache = Some(told);
+        let mut fields = self.fields.clone();
+        if by_token {
+            // What is stored is its user's own then.
+            fields.remove(header::AUTHORIZATION);
+        }
+        out.told.answers = self.judged(route, &key, &fields, &route.lifetimes.over(&cache.rules));
+        out.lookup = Some(Lookup { cache: id, key, fields });
     }
 
     fn key(&self, rules: &Rules) -> Key {
@@ -262,33 +334,29 @@ impl Request<'_> {
         Key::of(&facts, &rules.key)
     }
 
-    fn tell_answers(&self, out: &mut String, route: &Route, key: &Key, rules: &Rules) {
-        out.push('\n');
+    fn judged(&self, route: &Route, key: &Key, request: &HeaderMap, rules: &Rules) -> Vec<Judged> {
         let answers = self.question.answer.clone().map_or_else(typical_answers, |answer| vec![answer]);
-        for (status, fields) in answers {
+        let judge = |(status, fields): (StatusCode, HeaderMap)| {
+            let exchange = Exchange {
+                method: &Method::GET,
+                request,
+                status,
+                response: &fields,
+                delimited: true,
+                sent: self.now,
+                received: self.now,
+            };
             let judged = match route.store_when.takes_status(status) {
-                true => policy::store(&self.exchange(status, &fields), key, rules),
+                true => policy::store(&exchange, key, rules),
                 false => Err(Refuse::Condition),
             };
-            let said = match judged {
-                Ok(record) => stored(&record),
-                Err(why) => format!("not stored: {}", why.as_str()),
-            };
-            // Writing into text does not fail.
-            let _ = writeln!(out, "an answer {}\n          {said}", spelled(status, &fields));
-        }
-    }
-
-    fn exchange<'e>(&'e self, status: StatusCode, response: &'e HeaderMap) -> Exchange<'e> {
-        Exchange {
-            method: &Method::GET,
-            request: self.fields,
-            status,
-            response,
-            delimited: true,
-            sent: self.now,
-            received: self.now,
-        }
+            let answer = spelled(status, &fields);
+            match judged {
+                Ok(record) => Judged { answer, ..stored(&record) },
+                Err(why) => Judged { answer, why_not: Some(why.as_str().to_owned()), ..Judged::default() },
+            }
+        };
+        answers.into_iter().map(judge).collect()
     }
 }
 
@@ -319,29 +387,21 @@ fn spelled(status: StatusCode, fields: &HeaderMap) -> String {
     text
 }
 
-fn stored(record: &Record) -> String {
-    let mut said = match record.source {
-        LifetimeSource::None => "stored, and validated before every use".to_owned(),
-        _ if record.reuse.always_validate => "stored, and validated before every use".to_owned(),
-        source => format!("stored, fresh for {} ({})", seconds(record.lifetime), source_word(source)),
-    };
-    for (window, what) in [
-        (record.stale_while_revalidate, "served stale while fetched anew for"),
-        (record.stale_if_error, "served stale when the instances fail for"),
-    ] {
-        if !window.is_zero() {
-            // Writing into text does not fail.
-            let _ = write!(said, "; {what} {} more", seconds(window));
-        }
+fn stored(record: &Record) -> Judged {
+    let window = |time: Duration| (!time.is_zero()).then_some(time.as_secs());
+    let validated = record.source == LifetimeSource::None || record.reuse.always_validate;
+    Judged {
+        stored: true,
+        fresh_for: (!validated).then_some(record.lifetime.as_secs()),
+        because_of: (!validated).then(|| source_word(record.source).to_owned()),
+        stale_while_revalidate: window(record.stale_while_revalidate),
+        stale_if_error: window(record.stale_if_error),
+        ..Judged::default()
     }
-    said
 }
 
-fn seconds(time: Duration) -> String {
-    format!("{} s", time.as_secs())
-}
-
-fn source_word(source: LifetimeSource) -> &'static str {
+/// Where a lifetime comes from, in words.
+pub fn source_word(source: LifetimeSource) -> &'static str {
     match source {
         LifetimeSource::SMaxAge => "s-maxage",
         LifetimeSource::MaxAge => "max-age",
@@ -349,6 +409,7 @@ fn source_word(source: LifetimeSource) -> &'static str {
         LifetimeSource::Targeted => "a targeted field",
         LifetimeSource::Heuristic => "a tenth of the time since Last-Modified",
         LifetimeSource::Operator => "the operator's ttl",
+        LifetimeSource::Header => "the field of ttl_header",
         LifetimeSource::None => "nothing",
     }
 }

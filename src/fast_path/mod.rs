@@ -272,9 +272,11 @@ impl<'p: 'r, 'r> Way<'p, 'r> {
         let entry = (parts.cache)(cache).store.peek(&key, fields).entry?;
         let looked = parts.clock.mono().since(self.arrived);
         let directives = directive::request(fields);
+        // Asked anew: what a purge made stale this instant would still be fresh at the moment before.
+        let now = parts.clock.wall();
         // Whether a refresh is due is decided by chance, once: on the long way, which makes it.
-        let refresh = rules.early_refresh && lookup::early_refresh(&entry.record, self.at, 0.0).is_some();
-        if refresh || lookup::judge(&entry.record, &directives, rules, self.at) != Reuse::Fresh {
+        let refresh = rules.early_refresh && lookup::early_refresh(&entry.record, now, 0.0).is_some();
+        if refresh || lookup::judge(&entry.record, &directives, rules, now) != Reuse::Fresh {
             return None;
         }
         if let Some(uses) = (parts.cache)(cache).uses {

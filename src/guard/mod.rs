@@ -10,6 +10,7 @@ pub mod client;
 pub mod cors;
 pub mod crowd;
 mod framing;
+pub mod purger;
 pub mod rate;
 pub mod request;
 mod target;

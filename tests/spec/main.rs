@@ -45,6 +45,10 @@ mod redis;
 
 mod purge;
 
+mod fleet;
+
+mod stored;
+
 mod balance;
 
 mod pick;
@@ -60,6 +64,8 @@ mod operate;
 mod pool;
 
 mod eject;
+
+mod breaker;
 
 mod forward;
 

@@ -17,6 +17,8 @@ mod hostile;
 
 mod hostile_cache;
 
+mod hostile_flow;
+
 mod siege;
 
 mod rates;

@@ -9,6 +9,8 @@ mod support;
 
 mod edge;
 
+mod tls;
+
 mod guard;
 
 mod hostile;
@@ -34,6 +36,12 @@ mod fleet;
 mod stored;
 
 mod balance;
+
+mod pick;
+
+mod sticky;
+
+mod split;
 
 mod health;
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::tls;
 use crate::base::name::ListenerName;
 use crate::config::file::{File, ListenTable, PurgeTable, time};
 use crate::config::kind::{AdminAddress, OrOff};
@@ -37,6 +38,7 @@ pub fn admin(file: &File, _reader: &mut Reader<'_>) -> Option<Admin> {
 }
 
 fn listener(name: &str, table: &ListenTable, reader: &mut Reader<'_>) -> Option<Listener> {
+    let tls = tls::of(table, reader);
     Some(Listener {
         name: ListenerName::from(name),
         addr: table.addr.value()?.0,
@@ -59,6 +61,8 @@ fn listener(name: &str, table: &ListenTable, reader: &mut Reader<'_>) -> Option<
             OrOff::On(table) => Some(purgers(table, reader)?),
             OrOff::Off => None,
         },
+        https_port: tls::https_port(table, reader)?,
+        tls: tls?,
     })
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::balance::Method as Balance;
+use crate::balance::breaker::Rules as Breaker;
 use crate::balance::check::Expected;
 use crate::balance::eject::Rules as Eject;
 use crate::balance::split::Split;
@@ -202,6 +203,10 @@ pub struct Upstream {
     pub tries: u32,
     /// When what happens to requests takes an instance out; `None`: never.
     pub eject: Option<Eject>,
+    /// While less than this share of the instances is up, in percent, all are used; 0: while none is.
+    pub panic: u32,
+    /// When the upstream as a whole is not asked for a while; `None`: never.
+    pub breaker: Option<Breaker>,
     /// How many requests each instance may have at once; `None`: no limit.
     pub pool: Option<Pool>,
     /// Whether clients stay with their instance; `None`: they do not.

@@ -106,16 +106,6 @@ table! {
 }
 
 table! {
-    /// Purging over a public listener, as nginx and Varnish have it. PURGE is about the URL it asks for, or about a directory if that ends with *; BAN
-    /// about a directory; both about tags if they name some in Cache-Tag, Surrogate-Key or xkey. `Soft-Purge: 1` lets answers become stale instead.
-    PurgeTable {
-        /// The addresses and networks it is taken from. They are those of the clients: behind a proxy that `trusted_proxies` does not name,
-        /// all clients have the proxy's.
-        allow: List<Network> = required, or ["10.0.0.0/8", "127.0.0.1"];
-    }
-}
-
-table! {
     /// How the connections of a listener are secured. What it names are files; relative paths begin where the gateway was started.
     TlsTable {
         /// Certificates with their keys. Each client is shown the one for the name it asks for: an exact name comes before a wildcard. The first
@@ -163,6 +153,16 @@ table! {
         subdomains: bool = false, or true;
         /// Whether the name may be put on the lists that browsers are shipped with, which is hard to undo.
         preload: bool = false, or true;
+    }
+}
+
+table! {
+    /// Purging over a public listener, as nginx and Varnish have it. PURGE is about the URL it asks for, or about a directory if that ends with *; BAN
+    /// about a directory; both about tags if they name some in Cache-Tag, Surrogate-Key or xkey. `Soft-Purge: 1` lets answers become stale instead.
+    PurgeTable {
+        /// The addresses and networks it is taken from. They are those of the clients: behind a proxy that `trusted_proxies` does not name,
+        /// all clients have the proxy's.
+        allow: List<Network> = required, or ["10.0.0.0/8", "127.0.0.1"];
     }
 }
 
@@ -233,6 +233,11 @@ table! {
         /// Take an instance out for a while when exchanges with it fail: no connection, broken before the answer, no answer in time. What an
         /// instance answers never counts, and neither does what a client causes. "off": never.
         eject: OrOff<EjectTable> = {}, or { after = 3 };
+        /// While less than this share of the instances is up, in percent, all are used: those that are left could not hold what the others
+        /// did. 0: while none is up.
+        panic: Count<0, 100> = 0, or 50;
+        /// Do not ask this upstream at all for a while when its exchanges fail, whatever instance they go to. "off": ask on.
+        breaker: OrOff<BreakerTable> = "off", or { rate = 30 };
         /// How many requests each instance may have at once; those beyond wait in one queue for the first free place on any instance. The
         /// numbers are those of an instance's database pool, so that it is never exhausted. "off": no limit.
         pool: OrOff<PoolTable> = "off", or { size = 5, overflow = 10 };
@@ -282,6 +287,38 @@ table! {
         max_time: Timeout = "4s", or "5m";
         /// At most this share of the instances is out at once, in percent.
         share: Count<1, 100> = 50, or 30;
+        /// This share of failures takes an instance out as well, in percent, while the others do clearly better; 0: none does.
+        rate: Count<0, 100> = 50, or 20;
+        /// So many exchanges of an instance it takes to judge that share.
+        volume: Count<1, 1_000_000> = 20, or 100;
+        /// The share is judged over this time, up to now.
+        window: Timeout = "10s", or "1m";
+        /// Answers that count as failures, too. They take an instance out only while the others do clearly better: what one route
+        /// answers, it answers on all of them.
+        statuses: OneOrMany<Statuses<400, 599>> = [], or ["500", "502-504"];
+        /// An instance that answers 429 or 503 with Retry-After is left alone for as long as that says, and no longer than this; "0s": not at
+        /// all. Only for instances that say so of themselves, not of one client or one route.
+        retry_after: AnyTime = "0s", or "10s";
+    }
+}
+
+table! {
+    /// When an upstream is not asked at all. Requests are answered with 503 and Retry-After then, or with a stale answer if a cache has one.
+    BreakerTable {
+        /// The share of exchanges that failed, in percent: no connection, broken before the answer, no answer in time.
+        rate: Count<1, 100> = 50, or 30;
+        /// So many exchanges it takes to judge that share.
+        volume: Count<1, 1_000_000> = 20, or 100;
+        /// The share is judged over this time, up to now.
+        window: Timeout = "10s", or "1m";
+        /// Answers that count as failures, too.
+        statuses: OneOrMany<Statuses<400, 599>> = [], or ["500", "502-504"];
+        /// For how long it is not asked the first time; each further time in a row twice as long.
+        time: Timeout = "5s", or "1s";
+        /// But never longer than this.
+        max_time: Timeout = "1m", or "5m";
+        /// After that so many requests at once are let through. As many must go well before all are; one that fails closes the way again.
+        probes: Count<1, 1000> = 3, or 1;
     }
 }
 

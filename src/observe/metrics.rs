@@ -430,7 +430,7 @@ impl UpstreamMetrics {
         self.0.wait.observe(took.as_secs_f64());
     }
 
-    /// A request got no place: the queue was `full`, or its time was up (`timeout`).
+    /// A request got no place: the queue was `full`, or its time was up (`timeout`), or the upstream is not asked (`circuit-open`).
     pub fn rejected(&self, why: &'static str) {
         self.0.rejected.with([why], IntCounter::inc);
     }
@@ -446,6 +446,19 @@ impl UpstreamMetrics {
     pub fn up(&self, index: usize, up: bool) {
         if let Some(instance) = self.0.instances.get(index) {
             instance.up.set(i64::from(up));
+        }
+    }
+
+    /// All instances are used because too few are up, or no longer.
+    pub fn panics(&self, panics: bool) {
+        self.0.panic.set(i64::from(panics));
+    }
+
+    /// The upstream is not asked because its exchanges failed, or asked again.
+    pub fn circuit(&self, open: bool) {
+        self.0.circuit_open.set(i64::from(open));
+        if open {
+            self.0.circuit_opened.inc();
         }
     }
 
@@ -503,6 +516,9 @@ struct Families {
     upstream_wait_duration: Family<Histogram>,
     upstream_rejected: Family<IntCounter>,
     upstream_up: Family<IntGauge>,
+    upstream_panic: Family<IntGauge>,
+    upstream_circuit_open: Family<IntGauge>,
+    upstream_circuit_opened: Family<IntCounter>,
     upstream_state: Family<IntGauge>,
     upstream_state_duration: Family<IntGauge>,
     health_checks: Family<IntCounter>,
@@ -556,6 +572,9 @@ struct UpstreamSeries {
     waiting: IntGauge,
     wait: Histogram,
     rejected: Words<IntCounter, 1>,
+    panic: IntGauge,
+    circuit_open: IntGauge,
+    circuit_opened: IntCounter,
 }
 
 struct InstanceSeries {
@@ -613,6 +632,9 @@ impl Families {
             upstream_wait_duration: Family::new(registry, &names::UPSTREAM_WAIT_DURATION),
             upstream_rejected: Family::new(registry, &names::UPSTREAM_REJECTED),
             upstream_up: Family::new(registry, &names::UPSTREAM_UP),
+            upstream_panic: Family::new(registry, &names::UPSTREAM_PANIC),
+            upstream_circuit_open: Family::new(registry, &names::UPSTREAM_CIRCUIT_OPEN),
+            upstream_circuit_opened: Family::new(registry, &names::UPSTREAM_CIRCUIT_OPENED),
             upstream_state: Family::new(registry, &names::UPSTREAM_STATE),
             upstream_state_duration: Family::new(registry, &names::UPSTREAM_STATE_DURATION),
             health_checks: Family::new(registry, &names::HEALTH_CHECKS),
@@ -702,6 +724,9 @@ impl Families {
             waiting: self.upstream_waiting.series(&[name]),
             wait: self.upstream_wait_duration.series(&[name]),
             rejected: Words::new(&self.upstream_rejected, &[name], &REJECTIONS),
+            panic: self.upstream_panic.series(&[name]),
+            circuit_open: self.upstream_circuit_open.series(&[name]),
+            circuit_opened: self.upstream_circuit_opened.series(&[name]),
         }))
     }
 
@@ -822,10 +847,10 @@ const RETRIES: [[&str; 1]; 4] = [["connect"], ["reused-connection"], ["before-an
 
 const RELOADS: [&str; 2] = ["success", "failure"];
 /// The words of `upstream::state::Condition`, which a test compares.
-pub(crate) const STATES: [&str; 9] =
-    ["up", "warming", "on-trial", "ejected", "down", "draining", "drained", "idle", "unresolved"];
+pub(crate) const STATES: [&str; 10] =
+    ["up", "warming", "on-trial", "ejected", "resting", "down", "draining", "drained", "idle", "unresolved"];
 
-const REJECTIONS: [[&str; 1]; 2] = [["full"], ["timeout"]];
+const REJECTIONS: [[&str; 1]; 3] = [["full"], ["timeout"], ["circuit-open"]];
 
 fn as_gauge(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
@@ -867,6 +892,8 @@ pub(super) mod tests {
                 idle: time,
             },
             eject: None,
+            panic: 0,
+            breaker: None,
             pool: None,
             sticky: None,
             tries: 2,

@@ -134,6 +134,12 @@ metrics! {
         "Requests that got no place on an instance.";
     UPSTREAM_UP: Kind::Gauge, "upstream_up", ["upstream", "instance"],
         "1 while an instance may be used, else 0.";
+    UPSTREAM_PANIC: Kind::Gauge, "upstream_panic", ["upstream"],
+        "1 while so few instances are up that all are used, else 0.";
+    UPSTREAM_CIRCUIT_OPEN: Kind::Gauge, "upstream_circuit_open", ["upstream"],
+        "1 while an upstream is not asked, or only on probation, because its exchanges failed, else 0.";
+    UPSTREAM_CIRCUIT_OPENED: Kind::Counter, "upstream_circuit_opened_total", ["upstream"],
+        "Times that an upstream was not asked any more because its exchanges failed.";
     UPSTREAM_STATE: Kind::Gauge, "upstream_state", ["upstream", "instance", "state"],
         "1 for the state an instance is in, else 0.";
     UPSTREAM_STATE_DURATION: Kind::Gauge, "upstream_state_duration_seconds", ["upstream", "instance"],
@@ -187,7 +193,7 @@ pub const LABELS: &[(&str, &str)] = &[
     ("phase", "`connect` (new connections only), `first_byte`"),
     (
         "reason",
-        "of `vanne_refused_total`: `host`, `authority`, `target`, `framing`, `method`, `head-too-large`, `body-too-large`, `expectation`, `too-many-connections`; of `vanne_upstream_retries_total`: `connect`, `reused-connection`, `before-answer`, `timeout`, how far the failed exchange had come; of `vanne_upstream_rejected_total`: `full`, `timeout`",
+        "of `vanne_refused_total`: `host`, `authority`, `target`, `framing`, `method`, `head-too-large`, `body-too-large`, `expectation`, `too-many-connections`; of `vanne_upstream_retries_total`: `connect`, `reused-connection`, `before-answer`, `timeout`, how far the failed exchange had come; of `vanne_upstream_rejected_total`: `full`, `timeout`, `circuit-open`",
     ),
     (
         "result",
@@ -197,7 +203,7 @@ pub const LABELS: &[(&str, &str)] = &[
     ("route", "the route's name in the configuration; `_none`: no route matched"),
     (
         "state",
-        "`up`, `warming` (back, its share grows), `on-trial` (one request at a time), `ejected`, `down`, `draining`, `drained`, `idle` (weight 0), `unresolved`",
+        "`up`, `warming` (back, its share grows), `on-trial` (one request at a time), `ejected`, `resting` (its Retry-After says so), `down`, `draining`, `drained`, `idle` (weight 0), `unresolved`",
     ),
     (
         "tier",

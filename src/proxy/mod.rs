@@ -294,13 +294,14 @@ impl Gateway {
         let upstream = self.live.upstream(upstream);
         if let Some(picked) = journey.picked.take() {
             upstream.metrics.failed(picked.index, at);
-            // Silence while the client still sends may be the client's.
-            if at != FailedAt::Timeout || sent_all {
-                upstream.group.failed(picked.index, at);
+            // Silence while the client still sends may be the client's, and so is what is left of it when the client has just ended.
+            let heard = journey.body_at.map_or(journey.attempt, |at| at.max(journey.attempt));
+            let silence = self.live.clock.mono().since(heard);
+            if at != FailedAt::Timeout || (sent_all && peer::is_silent(upstream.group.plan(), silence)) {
                 if at == FailedAt::Timeout {
-                    let waited = self.live.clock.mono().since(journey.attempt);
-                    upstream.group.took(picked.index, waited);
+                    upstream.group.took(picked.index, self.live.clock.mono().since(journey.attempt));
                 }
+                picked.failed(at);
             }
         }
         let verdict = retry::judge(&Attempt {
@@ -456,11 +457,11 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, journey: &mut Journey) -> Result<bool> {
-        if self.purged(session, journey).await? {
-            return Ok(true);
-        }
         if let Some(to) = self.elsewhere(journey) {
             self.redirect(session, journey, &to).await?;
+            return Ok(true);
+        }
+        if self.purged(session, journey).await? {
             return Ok(true);
         }
         let route = match self.route(session, journey) {
@@ -534,6 +535,7 @@ impl ProxyHttp for Gateway {
         journey: &mut Journey,
     ) -> Result<()> {
         journey.body_seen += body.as_ref().map_or(0, |b| b.len() as u64);
+        journey.body_at = Some(self.live.clock.mono());
         if journey.max_body > 0 && journey.body_seen > journey.max_body {
             journey.failure = Some(Failure::BodyTooLarge);
             return Err(
@@ -560,12 +562,13 @@ impl ProxyHttp for Gateway {
         if answer.status.is_informational() && answer.status != http::StatusCode::SWITCHING_PROTOCOLS {
             return Ok(());
         }
-        if let Some(picked) = &journey.picked {
+        let upstream = self.live.upstream(self.upstream_of(journey)?);
+        if let Some(picked) = &mut journey.picked {
             let took = self.live.clock.mono().since(journey.attempt);
-            let upstream = self.live.upstream(self.upstream_of(journey)?);
             upstream.metrics.answered(picked.index, answer.status.as_u16(), took);
             upstream.group.took(picked.index, took);
-            upstream.group.answered(picked.index);
+            let retry_after = exchange::retry_after(&answer.headers, self.live.clock.wall());
+            picked.answered(answer.status.as_u16(), retry_after);
         }
         self.invalidate(session, journey, answer);
         let groups = self.changed_groups(session, journey, answer);

@@ -8,12 +8,12 @@ use super::load_text;
 const BASE: &str = r#"
 [server]
 [listen.web]
-[listen.web.purge]
-allow = ["192.0.2.1"]
 [listen.web.tls]
 certificates = [{ cert = "base.pem", key = "base.key" }]
 client_ca = "base-ca.pem"
 [listen.web.tls.hsts]
+[listen.web.purge]
+allow = ["192.0.2.1"]
 [admin]
 [log]
 [redis]
@@ -24,6 +24,7 @@ path = "/base"
 [upstreams.api.pool]
 [upstreams.api.sticky]
 [upstreams.api.eject]
+[upstreams.api.breaker]
 [caches.api]
 ttl = "5m"
 [caches.api.key]

@@ -51,6 +51,8 @@ mod pool;
 
 mod eject;
 
+mod breaker;
+
 mod forward;
 
 mod observe;

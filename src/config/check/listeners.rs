@@ -57,12 +57,12 @@ fn listener(name: &str, table: &ListenTable, reader: &mut Reader<'_>) -> Option<
             },
             min_rate: table.min_rate.value()?.0,
         },
+        https_port: tls::https_port(table, reader)?,
+        tls: tls?,
         purgers: match table.purge.value()? {
             OrOff::On(table) => Some(purgers(table, reader)?),
             OrOff::Off => None,
         },
-        https_port: tls::https_port(table, reader)?,
-        tls: tls?,
     })
 }
 

@@ -46,7 +46,7 @@ pub struct Warm {
     /// The host of paths.
     #[arg(long)]
     host: Option<String>,
-    /// The listener to ask [default: the first of the configuration].
+    /// The listener to ask, without TLS [default: the first such of the configuration].
     #[arg(long)]
     via: Option<SocketAddr>,
     /// Requests at once.
@@ -94,8 +94,9 @@ pub fn warm(settings: &Settings, warm: Warm) -> Result<(), Failure> {
         Some(addr) => addr,
         None => {
             let plan = plan(settings)?;
-            let listener = plan.listeners.first();
-            reachable(listener.ok_or_else(|| Failure::at_run_time("vanne: there is no listener"))?.addr)
+            let plain = plan.listeners.iter().find(|l| l.tls.is_none() && l.https_port.is_none());
+            let none = "vanne: no listener takes requests without TLS; name one with --via";
+            reachable(plain.ok_or_else(|| Failure::at_run_time(none))?.addr)
         }
     };
     let json = warm.json;

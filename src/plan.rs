@@ -18,14 +18,16 @@ use crate::balance::split::Split;
 use crate::balance::sticky::Cookie;
 use crate::base::name::{CacheName, ListenerName, RouteName, UpstreamName};
 use crate::base::unit::ByteSize;
-use crate::cache::Rules as CacheRules;
 use crate::cache::content::{ContentKey, StoreWhen};
+use crate::cache::{Coalesce, Relay, Rules as CacheRules};
 use crate::forward::HostRule;
 use crate::guard::client::TrustedProxies;
 use crate::guard::crowd::Room;
+use crate::guard::purger::Purgers;
 use crate::route::{Rewrite, Table};
 
 pub mod changes;
+pub mod listen;
 
 /// The position of an upstream in [`Plan::upstreams`].
 pub type UpstreamId = usize;
@@ -81,6 +83,12 @@ pub struct Listener {
     pub addr: SocketAddr,
     /// The limits of its clients.
     pub limits: ClientLimits,
+    /// How its connections are secured; `None`: not at all.
+    pub tls: Option<listen::Tls>,
+    /// Every request that did not come over TLS is sent to this port for HTTPS.
+    pub https_port: Option<u16>,
+    /// Who may purge here; `None`: PURGE and BAN are methods like any other.
+    pub purgers: Option<Purgers>,
 }
 
 /// What a client may take: time and size.
@@ -384,6 +392,12 @@ pub struct Cache {
     pub memory: ByteSize,
     /// Larger answers are passed on and not stored.
     pub max_object: ByteSize,
+    /// Among whom one fetch serves all who ask.
+    pub coalesce: Coalesce,
+    /// How long a gateway may fetch for the fleet without a sign of life.
+    pub lease: Duration,
+    /// Which answers other gateways may follow while they are fetched here.
+    pub relay: Relay,
     /// How long a request waits for another's fetch of the same answer before it fetches for itself.
     pub wait_timeout: Duration,
 }

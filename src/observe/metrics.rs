@@ -7,10 +7,11 @@ use std::time::Duration;
 use http::Method;
 use prometheus::{Histogram, IntCounter, IntGauge, TextEncoder};
 
-use super::names;
 use super::series::{Codes, Family, Shown, Shows, Words};
+pub use super::tls::TlsMetrics;
+use super::{names, tls};
 use crate::balance::retry::FailedAt;
-use crate::base::name::{CacheName, UpstreamName};
+use crate::base::name::{CacheName, ListenerName, UpstreamName};
 use crate::guard::request::Refusal;
 use crate::plan::{Action, Plan, Route, RouteId, Upstream};
 
@@ -127,11 +128,13 @@ impl Metrics {
             plan.upstreams.iter().flat_map(|u| &u.servers).map(|server| server.addr.as_str()).collect();
         let caches: HashSet<&str> = plan.caches.iter().map(|c| c.name.as_str()).collect();
         let routes: HashSet<&str> = plan.routes.iter().map(|r| r.name.as_str()).chain([NO_ROUTE]).collect();
+        let listeners = tls::names(plan);
         self.registry.retain(&|label, value| match label {
             "upstream" => upstreams.contains(value),
             "instance" => instances.contains(value),
             "name" => caches.contains(value),
             "route" => routes.contains(value),
+            "listener" | "certificate" => listeners.contains(value),
             _ => true,
         });
     }
@@ -153,8 +156,13 @@ impl Metrics {
             registry,
             families,
         };
+        metrics.families.tls.of(plan);
         if plan.redis.is_some() {
             metrics.redis();
+        }
+        let told = if plan.redis.is_some() { "fleet" } else { "process" };
+        for kind in PURGES {
+            metrics.families.purges.series(&[kind, "hard", told]);
         }
         Arc::new(metrics)
     }
@@ -218,9 +226,22 @@ impl Metrics {
         known.map_or_else(|| self.families.upstream(name, &[]), |(_, series)| series.clone())
     }
 
+    /// The handles of a secured listener.
+    pub fn tls(&self, listener: &ListenerName) -> TlsMetrics {
+        self.families.tls.listener(listener.as_str())
+    }
+
     /// An access log line was dropped, because its writer was behind.
     pub fn access_log_dropped(&self) {
         self.access_log_dropped.inc();
+    }
+
+    /// So many things of a kind (`tag`, `url`, `prefix`, `all`, `group`) were purged here, `hard` or `soft`; who was told of it (`process`, `fleet`,
+    /// `later`).
+    pub fn purged(&self, kind: &'static str, force: &'static str, told: &'static str, count: u64) {
+        if count > 0 {
+            self.families.purges.series(&[kind, force, told]).inc_by(count);
+        }
     }
 
     /// A configuration was put in force at this time, in seconds since the Unix epoch, the first or a later one.
@@ -254,7 +275,49 @@ impl Metrics {
     }
 }
 
+/// What a cache has counted since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Totals {
+    /// Look-ups that found an answer in memory, fresh or stale.
+    pub memory_hits: u64,
+    /// Look-ups that found none there.
+    pub memory_misses: u64,
+    /// Look-ups that found an answer in Redis.
+    pub redis_hits: u64,
+    /// Look-ups that found none there.
+    pub redis_misses: u64,
+    /// Look-ups that Redis did not answer.
+    pub redis_errors: u64,
+    /// Requests that shared another's fetch.
+    pub collapsed: u64,
+    /// Answers stored.
+    pub stored: u64,
+    /// Answers that left memory to make room.
+    pub evicted: u64,
+}
+
 impl CacheMetrics {
+    /// What was counted since the start.
+    pub fn totals(&self) -> Totals {
+        let lookups = |tier, result| {
+            let mut count = 0;
+            self.0.lookups.with([tier, result], |series| count = series.get());
+            count
+        };
+        let mut stored = 0;
+        self.0.stores.with(["stored"], |series| stored = series.get());
+        Totals {
+            memory_hits: lookups("memory", "hit"),
+            memory_misses: lookups("memory", "miss"),
+            redis_hits: lookups("redis", "hit"),
+            redis_misses: lookups("redis", "miss"),
+            redis_errors: lookups("redis", "error"),
+            collapsed: self.0.collapsed.get(),
+            stored,
+            evicted: self.0.evictions.get(),
+        }
+    }
+
     /// A look-up in `tier` (`memory`, `redis`) ended with `result` (`hit`, `miss`, `error`).
     pub fn lookup(&self, tier: &'static str, result: &'static str, took: Duration) {
         self.0.lookups.with([tier, result], IntCounter::inc);
@@ -264,6 +327,12 @@ impl CacheMetrics {
     /// A request shared another's fetch.
     pub fn collapsed(&self) {
         self.0.collapsed.inc();
+    }
+
+    /// The fleet was asked who fetches (`taken`, `shared`, `followed`, `unfit`, `not-shared`, `nothing`, `late`, `deserted`, `unknown`), or took the right to fetch
+    /// away (`lost`).
+    pub fn lease(&self, result: &'static str) {
+        self.0.leases.with([result], IntCounter::inc);
     }
 
     /// An answer was stored, or why not (`stored`, or a word of `cache::policy::Refuse`, or `too-large`, `truncated`).
@@ -293,6 +362,12 @@ impl RedisMetrics {
     /// A failure: `timeout`, `connection`, `response`, `damaged`, `circuit-open`, `dropped` (a write given up because the queue was full).
     pub fn error(&self, kind: &'static str) {
         self.0.errors.with([kind], IntCounter::inc);
+    }
+
+    /// A purge was read from the log of the fleet, so long after it was written there.
+    pub fn purge_received(&self, lag: Duration) {
+        self.0.purges_received.inc();
+        self.0.purge_lag.observe(lag.as_secs_f64());
     }
 
     /// Whether the last operation succeeded.
@@ -417,6 +492,10 @@ struct Families {
     cache_lookups: Family<IntCounter>,
     cache_lookup_duration: Family<Histogram>,
     cache_collapsed: Family<IntCounter>,
+    cache_leases: Family<IntCounter>,
+    purges: Family<IntCounter>,
+    purges_received: Family<IntCounter>,
+    purge_lag: Family<Histogram>,
     cache_stores: Family<IntCounter>,
     cache_entries: Family<IntGauge>,
     cache_bytes: Family<IntGauge>,
@@ -449,6 +528,7 @@ struct Families {
     reload_time: Family<IntGauge>,
     upgrade_failures: Family<IntCounter>,
     build_info: Family<IntGauge>,
+    tls: tls::Families,
 }
 
 /// The series of one route. Rows of statuses and the results a route's cache can have are made when first needed.
@@ -465,6 +545,7 @@ struct CacheSeries {
     lookups: Words<IntCounter, 2>,
     lookup_duration: Words<Histogram, 1>,
     collapsed: IntCounter,
+    leases: Words<IntCounter, 1>,
     stores: Words<IntCounter, 1>,
     evictions: IntCounter,
     entries: IntGauge,
@@ -475,6 +556,8 @@ struct CacheSeries {
 struct RedisSeries {
     commands: Words<Histogram, 1>,
     errors: Words<IntCounter, 1>,
+    purges_received: IntCounter,
+    purge_lag: Histogram,
     up: IntGauge,
     circuit_open: IntGauge,
 }
@@ -525,6 +608,10 @@ impl Families {
             cache_lookups: Family::new(registry, &names::CACHE_LOOKUPS),
             cache_lookup_duration: Family::new(registry, &names::CACHE_LOOKUP_DURATION),
             cache_collapsed: Family::new(registry, &names::CACHE_COLLAPSED),
+            cache_leases: Family::new(registry, &names::CACHE_LEASES),
+            purges: Family::new(registry, &names::PURGES),
+            purges_received: Family::new(registry, &names::PURGES_RECEIVED),
+            purge_lag: Family::new(registry, &names::PURGE_LAG),
             cache_stores: Family::new(registry, &names::CACHE_STORES),
             cache_entries: Family::new(registry, &names::CACHE_ENTRIES),
             cache_bytes: Family::new(registry, &names::CACHE_BYTES),
@@ -557,6 +644,7 @@ impl Families {
             reload_time: Family::new(registry, &names::RELOAD_TIME),
             upgrade_failures: Family::new(registry, &names::UPGRADE_FAILURES),
             build_info: Family::new(registry, &names::BUILD_INFO),
+            tls: tls::Families::new(registry),
         }
     }
 
@@ -597,6 +685,7 @@ impl Families {
             lookups: Words::new(&self.cache_lookups, &[name], &LOOKUPS),
             lookup_duration: Words::new(&self.cache_lookup_duration, &[name], &TIERS),
             collapsed: self.cache_collapsed.series(&[name]),
+            leases: Words::new(&self.cache_leases, &[name], &LEASES),
             stores: Words::new(&self.cache_stores, &[name], &STORES),
             evictions: self.cache_evictions.series(&[name, "memory"]),
             entries: self.cache_entries.series(&[name, "memory"]),
@@ -611,6 +700,8 @@ impl Families {
         RedisMetrics(Arc::new(RedisSeries {
             commands: Words::new(&self.redis_command_duration, &[], &COMMANDS),
             errors: Words::new(&self.redis_errors, &[], &REDIS_ERRORS),
+            purges_received: self.purges_received.series(&[]),
+            purge_lag: self.purge_lag.series(&[]),
             up: self.redis_up.series(&[]),
             circuit_open: self.redis_circuit_open.series(&[]),
         }))
@@ -735,8 +826,21 @@ const LOOKUPS: [[&str; 2]; 6] = [
     ["memory", "error"],
 ];
 const TIERS: [[&str; 1]; 2] = [["memory"], ["redis"]];
+const PURGES: [&str; 5] = ["tag", "url", "prefix", "all", "group"];
+const LEASES: [[&str; 1]; 10] = [
+    ["taken"],
+    ["shared"],
+    ["followed"],
+    ["unfit"],
+    ["not-shared"],
+    ["nothing"],
+    ["late"],
+    ["deserted"],
+    ["unknown"],
+    ["lost"],
+];
 const STORES: [[&str; 1]; 3] = [["stored"], ["too-large"], ["truncated"]];
-const COMMANDS: [[&str; 1]; 3] = [["get"], ["set"], ["del"]];
+const COMMANDS: [[&str; 1]; 4] = [["get"], ["set"], ["del"], ["lease"]];
 const REDIS_ERRORS: [[&str; 1]; 6] =
     [["timeout"], ["connection"], ["response"], ["damaged"], ["circuit-open"], ["dropped"]];
 const RETRIES: [[&str; 1]; 4] = [["connect"], ["reused-connection"], ["before-answer"], ["timeout"]];
@@ -810,6 +914,42 @@ pub(super) mod tests {
         }
     }
 
+    fn secured() -> plan::Listener {
+        let zero = Duration::ZERO;
+        plan::Listener {
+            name: "web".into(),
+            addr: ([127, 0, 0, 1], 0).into(),
+            limits: plan::ClientLimits {
+                header_timeout: zero,
+                idle_timeout: zero,
+                read_timeout: zero,
+                write_timeout: zero,
+                keepalive_requests: 1,
+                max_header_size: ByteSize::kib(1),
+                max_header_fields: 1,
+                max_body_size: ByteSize::kib(1),
+                room: crate::guard::crowd::Room { all: 0, each: 0 },
+                min_rate: ByteSize::kib(1),
+            },
+            purgers: None,
+            tls: Some(plan::listen::Tls {
+                certificates: vec![plan::listen::Certificate {
+                    cert: "a.pem".into(),
+                    key: "a.key".into(),
+                    ocsp: None,
+                }],
+                profile: plan::listen::Profile::Modern,
+                clients: plan::listen::Clients::Anyone,
+                unknown_names: plan::listen::UnknownNames::First,
+                tickets: true,
+                handshake_timeout: zero,
+                reload: zero,
+                hsts: None,
+            }),
+            https_port: None,
+        }
+    }
+
     /// Routes `cached` and `plain` to upstream `api` of two instances, and `fixed`, which answers 418; a cache `pages` of 1 MiB; a Redis.
     pub(in crate::observe) fn plan() -> Plan {
         Plan {
@@ -820,7 +960,7 @@ pub(super) mod tests {
                 trusted_proxies: Default::default(),
                 name: "vanne".into(),
             },
-            listeners: Vec::new(),
+            listeners: vec![secured()],
             admin: plan::Admin { addr: None, token: None },
             log: plan::Log { level: "info".into(), format: LogFormat::Text, access: AccessLog::Off },
             redis: Some(plan::Redis {
@@ -835,6 +975,9 @@ pub(super) mod tests {
                 rules: Default::default(),
                 memory: ByteSize::mib(1),
                 max_object: ByteSize::kib(1),
+                coalesce: Default::default(),
+                relay: Default::default(),
+                lease: Duration::from_secs(3),
                 wait_timeout: Duration::from_secs(1),
             }],
             routes: vec![
@@ -1039,6 +1182,7 @@ pub(super) mod tests {
         cache.lookup("memory", "hit", Duration::from_micros(3));
         cache.clone().lookup("redis", "miss", Duration::from_millis(1));
         cache.collapsed();
+        cache.lease("shared");
         cache.store("stored");
         cache.store("private");
         cache.evicted();
@@ -1054,6 +1198,7 @@ pub(super) mod tests {
                 ),
                 (r#"vanne_cache_lookup_duration_seconds_sum{name="pages",tier="redis"}"#, 0.001),
                 (r#"vanne_cache_collapsed_total{name="pages"}"#, 1.0),
+                (r#"vanne_cache_leases_total{name="pages",result="shared"}"#, 1.0),
                 (r#"vanne_cache_stores_total{name="pages",result="stored"}"#, 1.0),
                 (r#"vanne_cache_stores_total{name="pages",result="private"}"#, 1.0),
                 (r#"vanne_cache_evictions_total{name="pages",tier="memory"}"#, 1.0),

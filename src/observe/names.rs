@@ -86,6 +86,8 @@ metrics! {
         "Seconds of a look-up in one tier of a cache.";
     CACHE_COLLAPSED: Kind::Counter, "cache_collapsed_total", ["name"],
         "Requests that shared another request's fetch.";
+    CACHE_LEASES: Kind::Counter, "cache_leases_total", ["name", "result"],
+        "Fetches for which the other gateways were asked first, by what that came to.";
     CACHE_STORES: Kind::Counter, "cache_stores_total", ["name", "result"],
         "Fetched answers, by whether they were stored or why not.";
     CACHE_ENTRIES: Kind::Gauge, "cache_entries", ["name", "tier"],
@@ -96,6 +98,12 @@ metrics! {
         "Bytes that may be held.";
     CACHE_EVICTIONS: Kind::Counter, "cache_evictions_total", ["name", "tier"],
         "Answers that left to make room for others.";
+    PURGES: Kind::Counter, "purges_total", ["kind", "force", "told"],
+        "Things purged at this gateway: a tag is one, whatever it hits.";
+    PURGES_RECEIVED: Kind::Counter, "purges_received_total", [],
+        "Purges that arrived from the fleet, this gateway's own among them: what all gateways count alike has reached all.";
+    PURGE_LAG: Kind::Histogram(SHORT_SECONDS), "purge_lag_seconds", [],
+        "Seconds from when Redis took a purge, by its clock, to when it held here, by this machine's.";
     REDIS_UP: Kind::Gauge, "redis_up", [],
         "1 when the last operation on Redis succeeded, else 0; 0 before the first.";
     REDIS_COMMAND_DURATION: Kind::Histogram(SHORT_SECONDS), "redis_command_duration_seconds", ["command"],
@@ -140,6 +148,14 @@ metrics! {
         "Health checks made.";
     ACCESS_LOG_DROPPED: Kind::Counter, "access_log_dropped_total", [],
         "Access log lines lost, because their writer was behind or could not write.";
+    TLS_HANDSHAKES: Kind::Counter, "tls_handshakes_total", ["listener", "result"],
+        "Handshakes on secured listeners, by how they ended.";
+    TLS_HANDSHAKE_DURATION: Kind::Histogram(SECONDS), "tls_handshake_duration_seconds", ["listener"],
+        "Seconds of a handshake, well ended or not.";
+    TLS_CERTIFICATE_EXPIRY: Kind::Gauge, "tls_certificate_expiry_timestamp_seconds", ["listener", "certificate"],
+        "When a certificate in use expires, in seconds since the Unix epoch.";
+    TLS_RELOADS: Kind::Counter, "tls_reloads_total", ["listener", "result"],
+        "Times that changed certificate files were read anew, by whether they are in use now.";
     RELOADS: Kind::Counter, "reloads_total", ["result"],
         "Reloads of the configuration that were asked for, by how they ended.";
     RELOAD_OK: Kind::Gauge, "config_last_reload_successful", [],
@@ -159,13 +175,16 @@ pub const LABELS: &[(&str, &str)] = &[
         "cache",
         "as `result` of `vanne_cache_requests_total`, with `hit-memory` and `hit-redis` for `hit`; `none`: the route has no cache",
     ),
+    ("certificate", "the file of the certificate as written in the configuration"),
     ("code", "the status; `none`: the client left before any was sent; `other`: not within 100–599"),
-    ("command", "`get`, `set`, `del`"),
+    ("command", "`get`, `set`, `del`, `xadd`, `lease`"),
+    ("force", "`hard`, `soft`"),
     ("instance", "`host:port` as written in the configuration"),
     (
         "kind",
-        "`timeout`, `connection`, `response`, `damaged`, `circuit-open`, `dropped` (a write given up because the queue was full)",
+        "of `vanne_purges_total`: `tag`, `url`, `prefix`, `all`, `group`; of `vanne_redis_errors_total`: `timeout`, `connection`, `response`, `damaged`, `circuit-open`, `dropped` (a write given up because the queue was full)",
     ),
+    ("listener", "the listener's name in the configuration"),
     (
         "method",
         "`GET`, `HEAD`, `POST`, `PUT`, `DELETE`, `CONNECT`, `OPTIONS`, `TRACE`, `PATCH`, `QUERY`, or `OTHER`",
@@ -178,7 +197,7 @@ pub const LABELS: &[(&str, &str)] = &[
     ),
     (
         "result",
-        "of `vanne_cache_requests_total`: `hit`, `stale`, `miss`, `collapsed`, `revalidated`, `bypass`; of `vanne_cache_lookups_total`: `hit`, `miss`, `error`; of `vanne_cache_stores_total`: `stored`, or why not; of `vanne_health_checks_total`: `success`, `failure`; of `vanne_reloads_total`: `success`, `failure`",
+        "of `vanne_cache_requests_total`: `hit`, `stale`, `miss`, `collapsed`, `revalidated`, `bypass`; of `vanne_cache_lookups_total`: `hit`, `miss`, `error`; of `vanne_cache_stores_total`: `stored`, or why not; of `vanne_cache_leases_total`: `taken` (this gateway fetches for all), `shared` (another fetched it), `followed` (another fetches it, and it came from there as it came), `unfit` (another fetched it, and it must be validated), `not-shared`, `nothing` (another's fetch failed or was not stored), `late` (it took longer than `wait_timeout`), `deserted` (nobody waits any more), `unknown` (Redis could not say), `lost` (another gateway took over); of `vanne_health_checks_total`: `success`, `failure`; of `vanne_reloads_total`: `success`, `failure`; of `vanne_tls_handshakes_total`: `ok`, `timeout`, `closed`, `plain-http`, `version`, `cipher`, `protocol` (ALPN), `unknown-name`, `no-certificate` and `bad-certificate` (of the client), `refused` (by the client), `other`; of `vanne_tls_reloads_total`: `ok`, `failed` (those before stay in use)",
     ),
     ("reused", "`true`: kept from an earlier exchange; `false`: new"),
     ("route", "the route's name in the configuration; `_none`: no route matched"),
@@ -190,6 +209,7 @@ pub const LABELS: &[(&str, &str)] = &[
         "tier",
         "`memory`, `redis`; of `vanne_cache_requests_total`: where a hit lay, `none` for every other result",
     ),
+    ("told", "`fleet`; `later`: Redis could not be reached yet; `process`: there is no Redis"),
     ("upstream", "the upstream's name in the configuration"),
     ("version", "the gateway's version"),
 ];
@@ -229,7 +249,7 @@ mod tests {
             let (name, kind, help) = (metric.name, metric.kind.as_str(), metric.help);
             writeln!(page, "| `{name}` | {kind} | {} | {help} |", labels.join(" ")).unwrap();
         }
-        page.push_str("\n`vanne_redis_*` are there only when a Redis is configured.\n");
+        page.push_str("\n`vanne_redis_*`, `vanne_purges_received_total` and `vanne_purge_lag_seconds` are there only when a Redis is configured.\n");
         page.push_str("\n## Labels\n\n| label | values |\n|---|---|\n");
         for (label, values) in LABELS {
             writeln!(page, "| `{label}` | {values} |").unwrap();

@@ -8,6 +8,12 @@ use super::load_text;
 const BASE: &str = r#"
 [server]
 [listen.web]
+[listen.web.tls]
+certificates = [{ cert = "base.pem", key = "base.key" }]
+client_ca = "base-ca.pem"
+[listen.web.tls.hsts]
+[listen.web.purge]
+allow = ["192.0.2.1"]
 [admin]
 [log]
 [redis]
@@ -67,6 +73,7 @@ fn walk(schema: &serde_json::Value, path: &mut Vec<String>, keys: &mut Vec<Key>)
 fn in_the_way_of(path: &[String], name: &str) -> &'static [&'static str] {
     match (path.join(".").as_str(), name) {
         ("upstreams.health", "type") => &["path"],
+        ("listen", "https_port") => &["tls"],
         ("routes", "respond") => &["upstream"],
         ("routes.split.to", "header" | "cookie") => &["share"],
         ("caches.key.query", "only") => &["except"],
@@ -87,6 +94,11 @@ fn base_for(path: &[String], name: &str) -> Table {
         "routes.respond" => {
             route.remove("upstream");
             route.insert("respond".into(), Table::new().into());
+        }
+        // The lists of browsers take no name without those below it.
+        "listen.tls.hsts" if name == "preload" => {
+            let hsts = base["listen"]["web"]["tls"]["hsts"].as_table_mut().unwrap();
+            hsts.insert("subdomains".into(), true.into());
         }
         "routes.replace_prefix" => {
             let replace: Table = toml::from_str("from = \"/api\"\nto = \"/v2\"").unwrap();

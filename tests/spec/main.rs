@@ -9,6 +9,8 @@ mod support;
 
 mod edge;
 
+mod tls;
+
 mod guard;
 
 mod hostile;
@@ -28,6 +30,10 @@ mod conformance;
 mod redis;
 
 mod purge;
+
+mod fleet;
+
+mod stored;
 
 mod balance;
 

@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 
+use super::tls;
 use crate::base::name::ListenerName;
-use crate::config::file::{File, ListenTable, time};
-use crate::config::kind::AdminAddress;
+use crate::config::file::{File, ListenTable, PurgeTable, time};
+use crate::config::kind::{AdminAddress, OrOff};
 use crate::config::problem::{Problem, Spot};
 use crate::config::read::{Reader, Set};
 use crate::guard::crowd::Room;
+use crate::guard::purger::Purgers;
 use crate::plan::{Admin, ClientLimits, Listener};
 
 /// The public listeners.
@@ -21,7 +23,7 @@ pub fn public(file: &File, reader: &mut Reader<'_>) -> Option<Vec<Listener>> {
         return None;
     }
     let all: Vec<Option<Listener>> =
-        listeners.items.iter().map(|(_, name, table)| listener(name, table)).collect();
+        listeners.items.iter().map(|(_, name, table)| listener(name, table, reader)).collect();
     collisions(file, reader);
     if !listeners.complete {
         return None;
@@ -35,7 +37,8 @@ pub fn admin(file: &File, _reader: &mut Reader<'_>) -> Option<Admin> {
     Some(Admin { addr: table.addr.value()?.0, token: table.token.value()?.0.clone() })
 }
 
-fn listener(name: &str, table: &ListenTable) -> Option<Listener> {
+fn listener(name: &str, table: &ListenTable, reader: &mut Reader<'_>) -> Option<Listener> {
+    let tls = tls::of(table, reader);
     Some(Listener {
         name: ListenerName::from(name),
         addr: table.addr.value()?.0,
@@ -54,7 +57,25 @@ fn listener(name: &str, table: &ListenTable) -> Option<Listener> {
             },
             min_rate: table.min_rate.value()?.0,
         },
+        https_port: tls::https_port(table, reader)?,
+        tls: tls?,
+        purgers: match table.purge.value()? {
+            OrOff::On(table) => Some(purgers(table, reader)?),
+            OrOff::Off => None,
+        },
     })
+}
+
+fn purgers(table: &PurgeTable, reader: &mut Reader<'_>) -> Option<Purgers> {
+    let allowed = table.allow.value()?;
+    if allowed.complete && allowed.items.is_empty() {
+        reader.report(
+            Problem::of(&table.allow.spot, "nobody may purge")
+                .help("name an address or a network, like \"127.0.0.1\", or write purge = \"off\""),
+        );
+        return None;
+    }
+    Some(Purgers(allowed.all()?.map(|network| network.0).collect()))
 }
 
 /// Reports every listener, the operator's own included, whose address an earlier one has taken. An unwritten address of the operator's

@@ -9,6 +9,7 @@ mod listeners;
 mod routes;
 mod split;
 mod sticky;
+mod tls;
 mod upstreams;
 
 use super::file::{File, LogTable, RedisTable, ServerTable, time};

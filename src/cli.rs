@@ -24,6 +24,7 @@ use crate::base::clock::Clock;
 use crate::config::{self, Overrides, Problems, Source, SystemEnv};
 use crate::demo;
 use crate::explain::{self, Question, Unclear};
+use crate::guard::auth;
 use crate::plan::Plan;
 use crate::proxy::admin::PURGE;
 use crate::proxy::orders::{RELOAD, UPGRADE};
@@ -107,6 +108,13 @@ enum Command {
         /// Leave everything running afterwards, to be curled.
         #[arg(long)]
         keep: bool,
+    },
+    /// Hash a password for `auth`: it is asked for, or read as a line from standard input, so that no list of processes and no history
+    /// shows it.
+    HashPassword {
+        /// The user's name: then a whole line for `users` or `users_file` is printed.
+        #[arg(long)]
+        user: Option<String>,
     },
     /// Act on what a running gateway, and its fleet, have stored.
     Cache {
@@ -241,6 +249,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
             let redis = redis.or(settings.redis_url);
             show(demo::Options { seconds, redis, keep })
         }
+        Some(Command::HashPassword { user }) => hash_password(user.as_deref()),
         Some(Command::Cache { what: CacheCommand::Purge(purge) }) => self::purge(&settings, purge),
         Some(Command::Cache { what: CacheCommand::Warm(what) }) => warm::warm(&settings, what),
         Some(Command::Cache { what: CacheCommand::Get(what) }) => cache::look(&settings, what),
@@ -475,6 +484,29 @@ fn with_token(
     );
     exchange_within(reachable(addr), &request, patience)
         .map_err(|e| Failure::at_run_time(format!("vanne: no answer from http://{addr}{path}: {e}")))
+}
+
+fn hash_password(user: Option<&str>) -> Result<(), Failure> {
+    let wrong = |text: &str| Failure { code: 2, text: format!("vanne: {text}") };
+    if user.is_some_and(|name| name.is_empty() || name.chars().any(|c| c == ':' || c.is_control())) {
+        return Err(wrong("a user's name has at least one character, no colon and no controls"));
+    }
+    let password = read_password().map_err(|e| Failure::at_run_time(format!("vanne: no password: {e}")))?;
+    if password.is_empty() {
+        return Err(wrong("the password is empty"));
+    }
+    let hash = auth::hash(password.as_bytes()).map_err(|e| Failure::at_run_time(format!("vanne: {e}")))?;
+    print(&user.map_or_else(|| format!("{hash}\n"), |name| format!("{name}:{hash}\n")))
+}
+
+/// A line from standard input; from a terminal without showing it.
+fn read_password() -> std::io::Result<String> {
+    if std::io::stdin().is_terminal() {
+        return rpassword::prompt_password("Password: ");
+    }
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// An address to listen on may be "any"; one to connect to is this machine then.

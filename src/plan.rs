@@ -28,6 +28,7 @@ use crate::route::{Rewrite, Table};
 
 pub mod changes;
 pub mod listen;
+pub mod ward;
 
 /// The position of an upstream in [`Plan::upstreams`].
 pub type UpstreamId = usize;
@@ -53,6 +54,10 @@ pub struct Plan {
     pub upstreams: Vec<Upstream>,
     /// Cache policies.
     pub caches: Vec<Cache>,
+    /// Limits that routes name.
+    pub limits: Vec<ward::Limit>,
+    /// Users that routes ask for.
+    pub realms: Vec<ward::Realm>,
     /// What happens to a matched request; positions are those the [`Table`] answers with.
     pub routes: Vec<Route>,
     /// Finds the route of a request.
@@ -431,6 +436,8 @@ pub struct Route {
     pub content_key: Option<Arc<ContentKey>>,
     /// What an answer must be like to be stored, beside what its fields say.
     pub store_when: Arc<StoreWhen>,
+    /// What its requests must pass, and what changes in its messages' fields; `None`: nothing.
+    pub ward: Option<Arc<ward::Ward>>,
 }
 
 /// Who answers a matched request.

@@ -11,7 +11,7 @@ use super::series::{Codes, Family, Shown, Shows, Words};
 pub use super::tls::TlsMetrics;
 use super::{names, tls};
 use crate::balance::retry::FailedAt;
-use crate::base::name::{CacheName, ListenerName, UpstreamName};
+use crate::base::name::{CacheName, LimitName, ListenerName, UpstreamName};
 use crate::guard::request::Refusal;
 use crate::plan::{Action, Plan, Route, RouteId, Upstream};
 
@@ -25,6 +25,7 @@ pub struct Metrics {
     unrouted: RouteSeries,
     caches: Vec<(CacheName, CacheMetrics)>,
     upstreams: Vec<(UpstreamName, UpstreamMetrics)>,
+    limits: Vec<(LimitName, LimitMetrics)>,
     redis: OnceLock<RedisMetrics>,
     refused: [IntCounter; REFUSALS.len()],
     in_flight: IntGauge,
@@ -96,6 +97,10 @@ pub struct CacheMetrics(Arc<CacheSeries>);
 #[derive(Clone)]
 pub struct RedisMetrics(Arc<RedisSeries>);
 
+/// The metrics of one limit.
+#[derive(Clone)]
+pub struct LimitMetrics(Arc<LimitSeries>);
+
 /// The metrics of one upstream.
 #[derive(Clone)]
 pub struct UpstreamMetrics(Arc<UpstreamSeries>);
@@ -127,6 +132,7 @@ impl Metrics {
         let instances: HashSet<&str> =
             plan.upstreams.iter().flat_map(|u| &u.servers).map(|server| server.addr.as_str()).collect();
         let caches: HashSet<&str> = plan.caches.iter().map(|c| c.name.as_str()).collect();
+        let limits: HashSet<&str> = plan.limits.iter().map(|l| l.name.as_str()).collect();
         let routes: HashSet<&str> = plan.routes.iter().map(|r| r.name.as_str()).chain([NO_ROUTE]).collect();
         let listeners = tls::names(plan);
         self.registry.retain(&|label, value| match label {
@@ -134,6 +140,7 @@ impl Metrics {
             "instance" => instances.contains(value),
             "name" => caches.contains(value),
             "route" => routes.contains(value),
+            "limit" => limits.contains(value),
             "listener" | "certificate" => listeners.contains(value),
             _ => true,
         });
@@ -149,6 +156,7 @@ impl Metrics {
                 .map(|c| (c.name.clone(), families.cache(&c.name, c.memory.0)))
                 .collect(),
             upstreams: plan.upstreams.iter().map(|u| (u.name.clone(), families.upstream_of(u))).collect(),
+            limits: plan.limits.iter().map(|l| (l.name.clone(), families.limit(&l.name))).collect(),
             redis: OnceLock::new(),
             refused: REFUSALS.map(|why| families.refused.series(&[why])),
             in_flight: families.in_flight.series(&[]),
@@ -192,6 +200,19 @@ impl Metrics {
     /// A request was refused by the guard.
     pub fn refused(&self, why: Refusal) {
         self.refused[refusal_index(why)].inc();
+    }
+
+    /// A route did not let a request pass; `why` is a word of `ward::Denial`.
+    pub fn denied(&self, route: RouteId, why: &'static str) {
+        if let Some(series) = self.routes.get(route) {
+            series.denied.with([why], IntCounter::inc);
+        }
+    }
+
+    /// The handles of one limit. One that is not in the plan gets its own too.
+    pub fn limit(&self, name: &LimitName) -> LimitMetrics {
+        let known = self.limits.iter().find(|(n, _)| n == name);
+        known.map_or_else(|| self.families.limit(name), |(_, series)| series.clone())
     }
 
     /// Counts one request in flight; give back with [`Metrics::request_left`].
@@ -354,7 +375,7 @@ impl CacheMetrics {
 }
 
 impl RedisMetrics {
-    /// A command (`get`, `set`, `del`) ended, well or not.
+    /// A command (`get`, `set`, `del`, `limit`) ended, well or not.
     pub fn command(&self, command: &'static str, took: Duration) {
         self.0.commands.with([command], |series| series.observe(took.as_secs_f64()));
     }
@@ -378,6 +399,23 @@ impl RedisMetrics {
     /// Whether the breaker is open.
     pub fn circuit_open(&self, open: bool) {
         self.0.circuit_open.set(i64::from(open));
+    }
+}
+
+impl LimitMetrics {
+    /// It refused a request: `rate`, `in-flight`, `uncounted`.
+    pub fn refused(&self, why: &'static str) {
+        self.0.refused.with([why], IntCounter::inc);
+    }
+
+    /// Redis could not count a request.
+    pub fn uncounted(&self) {
+        self.0.uncounted.inc();
+    }
+
+    /// A client was forgotten before its time.
+    pub fn forgot(&self) {
+        self.0.forgotten.inc();
     }
 }
 
@@ -488,6 +526,10 @@ struct Families {
     request_bytes: Family<IntCounter>,
     response_bytes: Family<IntCounter>,
     refused: Family<IntCounter>,
+    denied: Family<IntCounter>,
+    limit_refused: Family<IntCounter>,
+    limit_uncounted: Family<IntCounter>,
+    limit_forgotten: Family<IntCounter>,
     cache_requests: Family<IntCounter>,
     cache_lookups: Family<IntCounter>,
     cache_lookup_duration: Family<Histogram>,
@@ -539,6 +581,13 @@ struct RouteSeries {
     cache: [OnceLock<IntCounter>; CacheResult::ALL.len()],
     request_bytes: IntCounter,
     response_bytes: IntCounter,
+    denied: Words<IntCounter, 1>,
+}
+
+struct LimitSeries {
+    refused: Words<IntCounter, 1>,
+    uncounted: IntCounter,
+    forgotten: IntCounter,
 }
 
 struct CacheSeries {
@@ -604,6 +653,10 @@ impl Families {
             request_bytes: Family::new(registry, &names::REQUEST_BYTES),
             response_bytes: Family::new(registry, &names::RESPONSE_BYTES),
             refused: Family::new(registry, &names::REFUSED),
+            denied: Family::new(registry, &names::DENIED),
+            limit_refused: Family::new(registry, &names::LIMIT_REFUSED),
+            limit_uncounted: Family::new(registry, &names::LIMIT_UNCOUNTED),
+            limit_forgotten: Family::new(registry, &names::LIMIT_FORGOTTEN),
             cache_requests: Family::new(registry, &names::CACHE_REQUESTS),
             cache_lookups: Family::new(registry, &names::CACHE_LOOKUPS),
             cache_lookup_duration: Family::new(registry, &names::CACHE_LOOKUP_DURATION),
@@ -650,15 +703,29 @@ impl Families {
 
     fn route_of(&self, plan: &Route) -> RouteSeries {
         let name = plan.name.as_str();
+        let denials: &[_] = if plan.ward.is_some() { &DENIALS } else { &[] };
+        let series =
+            |statuses: &[u16], results: &[CacheResult]| self.guarded_route(name, statuses, results, denials);
         match &plan.action {
-            Action::Forward { cache: Some(_), .. } => self.route(name, &FORWARDED, &CacheResult::ALL),
-            Action::Forward { cache: None, .. } => self.route(name, &FORWARDED, &[CacheResult::None]),
-            Action::Respond { status, .. } => self.route(name, &[status.as_u16()], &[CacheResult::None]),
+            Action::Forward { cache: Some(_), .. } => series(&FORWARDED, &CacheResult::ALL),
+            Action::Forward { cache: None, .. } => series(&FORWARDED, &[CacheResult::None]),
+            Action::Respond { status, .. } => series(&[status.as_u16()], &[CacheResult::None]),
         }
     }
 
     /// The series of a route, with those of a GET answered with `statuses` and of `results` at 0.
     fn route(&self, name: &str, statuses: &[u16], results: &[CacheResult]) -> RouteSeries {
+        self.guarded_route(name, statuses, results, &[])
+    }
+
+    /// The same with those of requests that it does not let pass.
+    fn guarded_route(
+        &self,
+        name: &str,
+        statuses: &[u16],
+        results: &[CacheResult],
+        denials: &[[&'static str; 1]],
+    ) -> RouteSeries {
         let series = RouteSeries {
             name: name.to_owned(),
             methods: Default::default(),
@@ -666,6 +733,7 @@ impl Families {
             cache: Default::default(),
             request_bytes: self.request_bytes.series(&[name]),
             response_bytes: self.response_bytes.series(&[name]),
+            denied: Words::new(&self.denied, &[name], denials),
         };
         for &status in statuses {
             series.codes(self, &Method::GET).of(status);
@@ -694,6 +762,15 @@ impl Families {
         };
         series.capacity.set(as_gauge(capacity));
         CacheMetrics(Arc::new(series))
+    }
+
+    fn limit(&self, name: &LimitName) -> LimitMetrics {
+        let name = name.as_str();
+        LimitMetrics(Arc::new(LimitSeries {
+            refused: Words::new(&self.limit_refused, &[name], &LIMIT_REFUSALS),
+            uncounted: self.limit_uncounted.series(&[name]),
+            forgotten: self.limit_forgotten.series(&[name]),
+        }))
     }
 
     fn redis(&self) -> RedisMetrics {
@@ -817,6 +894,15 @@ fn failure_index(at: FailedAt) -> usize {
     }
 }
 
+const DENIALS: [[&str; 1]; 6] = [
+    ["address-denied"],
+    ["unauthorized"],
+    ["sign-in-busy"],
+    ["rate-limited"],
+    ["too-many-in-flight"],
+    ["limit-unknown"],
+];
+const LIMIT_REFUSALS: [[&str; 1]; 3] = [["rate"], ["in-flight"], ["uncounted"]];
 const LOOKUPS: [[&str; 2]; 6] = [
     ["memory", "hit"],
     ["memory", "miss"],
@@ -840,7 +926,7 @@ const LEASES: [[&str; 1]; 10] = [
     ["lost"],
 ];
 const STORES: [[&str; 1]; 3] = [["stored"], ["too-large"], ["truncated"]];
-const COMMANDS: [[&str; 1]; 4] = [["get"], ["set"], ["del"], ["lease"]];
+const COMMANDS: [[&str; 1]; 5] = [["get"], ["set"], ["del"], ["lease"], ["limit"]];
 const REDIS_ERRORS: [[&str; 1]; 6] =
     [["timeout"], ["connection"], ["response"], ["damaged"], ["circuit-open"], ["dropped"]];
 const RETRIES: [[&str; 1]; 4] = [["connect"], ["reused-connection"], ["before-answer"], ["timeout"]];
@@ -911,6 +997,7 @@ pub(super) mod tests {
             priority: Default::default(),
             content_key: None,
             store_when: Default::default(),
+            ward: Some(Default::default()),
         }
     }
 
@@ -980,6 +1067,19 @@ pub(super) mod tests {
                 lease: Duration::from_secs(3),
                 wait_timeout: Duration::from_secs(1),
             }],
+            limits: vec![plan::ward::Limit {
+                name: "each".into(),
+                key: crate::guard::rate::KeyBy::Address,
+                rate: None,
+                in_flight: Some(1),
+                fleet: false,
+                without_redis: plan::ward::WithoutRedis::Local,
+                hits: true,
+                status: http::StatusCode::TOO_MANY_REQUESTS,
+                tell: plan::ward::Tell::Always,
+                most_keys: 0,
+            }],
+            realms: Vec::new(),
             routes: vec![
                 route("cached", Action::Forward { upstream: 0, cache: Some(0) }),
                 route("plain", Action::Forward { upstream: 0, cache: None }),

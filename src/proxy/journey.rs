@@ -13,6 +13,7 @@ use crate::guard::client::Client;
 use crate::observe::metrics::{CacheResult, Metrics};
 use crate::plan::{RouteId, UpstreamId};
 use crate::upstream::Picked;
+use crate::ward::Pass;
 
 /// The context of one request.
 pub struct Journey {
@@ -62,6 +63,10 @@ pub struct Journey {
     pub attempt: MonoTime,
     /// Why there is no answer to pass on.
     pub failure: Option<Failure>,
+    /// What its route's ward made of it: changes of its fields and its answer's, and the places it holds.
+    pub pass: Pass,
+    /// The limits that hits are free of have been asked.
+    pub counted: bool,
     /// Held while the request is in flight.
     pub in_flight: InFlight,
 }
@@ -161,6 +166,8 @@ impl Journey {
             first_attempt: None,
             attempt: arrived,
             failure: None,
+            pass: Pass::default(),
+            counted: false,
             in_flight: InFlight::enter(metrics),
         }
     }

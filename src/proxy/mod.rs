@@ -5,6 +5,7 @@
 //!              a plain hit in memory is answered there                -> fast_path, short
 //! enter        limits of this connection, who the client is, an id
 //! route        whose request is it?
+//! ward         may it ask: from there, so often, by that name?        -> ward
 //! cache        stored? judged? fetched by somebody already?          -> serve, fill, deliver
 //! pick         which instance? (once per attempt)                    -> upstream_peer
 //! forward      what changes on the way up                            -> upstream_request_filter
@@ -59,6 +60,7 @@ pub mod sticky;
 pub mod stored;
 pub mod tls;
 pub mod upstreams;
+mod ward;
 
 use self::content::Fault;
 use self::exchange::Destination;
@@ -149,7 +151,8 @@ impl Gateway {
         let admitted = journey.admitted.as_ref().ok_or(Failure::Internal)?;
         let plan = &self.live.plan;
         let head = session.req_header();
-        let id = plan.table.find(&admitted.host, &admitted.path, &head.method).ok_or(Failure::NoRoute)?;
+        let found = || plan.table.find(&admitted.host, &admitted.path, &head.method);
+        let id = self.preflight_route(session, admitted).or_else(found).ok_or(Failure::NoRoute)?;
         let listener = plan.listeners[admitted.listener].limits.max_body_size;
         journey.route = Some(id);
         journey.upstream = self.divide(session, journey, &plan.routes[id]);
@@ -193,6 +196,7 @@ impl Gateway {
             port: journey.port,
             version: version_word(head.version),
             request_id: journey.request_id.clone(),
+            own: journey.pass.request.clone(),
             content: None,
         }
     }
@@ -227,6 +231,7 @@ impl Gateway {
 
     /// What stands in every answer that is ours alone.
     fn sign(&self, journey: &Journey, head: &mut ResponseHeader) -> Result<()> {
+        ward::dress(head, &journey.pass.answer)?;
         head.insert_header(header::VIA, format!("1.1 {}", self.live.plan.server.name))?;
         head.insert_header("x-request-id", journey.request_id.as_str())?;
         if let Some(hsts) = self.hsts(journey) {
@@ -269,6 +274,7 @@ impl Gateway {
         if let Some(seconds) = failure.retry_after() {
             head.insert_header(header::RETRY_AFTER, seconds)?;
         }
+        ward::dress(&mut head, &journey.pass.answer)?;
         if let Some(status) = &journey.cache_status {
             head.insert_header("cache-status", status.as_str())?;
         }
@@ -471,7 +477,12 @@ impl ProxyHttp for Gateway {
                 return Ok(true);
             }
         };
-        Ok(self.act(session, journey, route).await? == Outcome::Answered)
+        if self.ward(session, journey, route).await? == Outcome::Answered
+            || self.act(session, journey, route).await? == Outcome::Answered
+        {
+            return Ok(true);
+        }
+        Ok(self.judge_miss(session, journey).await? == Outcome::Answered)
     }
 
     async fn upstream_peer(&self, session: &mut Session, journey: &mut Journey) -> Result<Box<HttpPeer>> {
@@ -596,6 +607,9 @@ impl ProxyHttp for Gateway {
         if session.req_header().version == Version::HTTP_10 {
             // HTTP/1.0 knows no chunks: the end of the content is the end of the connection.
             answer.remove_header(&header::TRANSFER_ENCODING);
+        }
+        if answer.status != http::StatusCode::SWITCHING_PROTOCOLS {
+            ward::dress(answer, &journey.pass.answer)?;
         }
         let via = forward::via(&answer.headers, "1.1", &self.live.plan.server.name);
         answer.insert_header(header::VIA, via)?;

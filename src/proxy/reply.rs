@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use crate::guard::request::Refusal;
+use crate::ward::Denial;
 
 /// Why there is no answer to pass on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -12,6 +13,8 @@ pub enum Failure {
     Refused(Refusal),
     /// No route matches.
     NoRoute,
+    /// Its route does not let it pass.
+    Denied(Denial),
     /// The body grew past the limit.
     BodyTooLarge,
     /// The request's head or body did not come in time.
@@ -46,6 +49,7 @@ impl Failure {
         match self {
             Self::Refused(refusal) => refusal.status(),
             Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::Denied(denial) => denial.status(),
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::NoInstance | Self::QueueFull | Self::QueueTimeout | Self::CircuitOpen(_) => {
@@ -64,6 +68,7 @@ impl Failure {
         match self {
             Self::Refused(refusal) => refusal.as_str(),
             Self::NoRoute => "no-route",
+            Self::Denied(denial) => denial.as_str(),
             Self::BodyTooLarge => "body-too-large",
             Self::ClientTimeout => "client-timeout",
             Self::NoInstance => "no-instance",
@@ -85,6 +90,14 @@ impl Failure {
         match self {
             Self::Refused(Refusal::Crowd) => "Too many connections are open; try again soon.",
             Self::Refused(_) => "The request is not valid HTTP, or larger than this gateway takes.",
+            Self::Denied(Denial::Address) => "Requests from this address are not allowed.",
+            Self::Denied(Denial::Rate(..)) => "Too many requests came in a short time; try again later.",
+            Self::Denied(Denial::InFlight(_)) => {
+                "Too many requests are in progress; try again when one has ended."
+            }
+            Self::Denied(Denial::Uncounted) => "Requests cannot be counted just now; try again soon.",
+            Self::Denied(Denial::Credentials) => "A user name and a password are needed.",
+            Self::Denied(Denial::Busy) => "Too many passwords are being verified; try again soon.",
             Self::NoRoute => "No route of this gateway matches the request.",
             Self::BodyTooLarge => "The content of the request is larger than this gateway takes.",
             Self::ClientTimeout => "The request did not arrive in time.",
@@ -105,6 +118,7 @@ impl Failure {
     /// Seconds after which trying again makes sense, where it does (RFC 9110 §10.2.3).
     pub fn retry_after(self) -> Option<u32> {
         match self {
+            Self::Denied(denial) => denial.retry_after(),
             Self::CircuitOpen(seconds) => Some(seconds),
             Self::NoInstance | Self::QueueFull | Self::QueueTimeout | Self::Refused(Refusal::Crowd) => {
                 Some(1)

@@ -154,6 +154,9 @@ impl Gateway {
             if asked.directives.only_if_cached {
                 return self.fail(session, journey, Failure::OnlyIfCached).await;
             }
+            if self.judge_miss(session, journey).await? == Outcome::Answered {
+                return Ok(());
+            }
             let why = forward_reason(&found, reuse);
             let reader = self.join(asked, &found, slot.take());
             let (mut reader, leads) = match reader {
@@ -265,6 +268,9 @@ impl Gateway {
         journey: &mut Journey,
         asked: &Asked,
     ) -> pingora::Result<()> {
+        if self.judge_miss(session, journey).await? == Outcome::Answered {
+            return Ok(());
+        }
         let (writer, mut reader) = asked.cache.flights.alone();
         self.spawn(asked, None, writer, false, None);
         let fetched = Fetched { why: Forward::UriMiss, leads: true, trouble: None };
@@ -451,6 +457,7 @@ impl Gateway {
             cache_status: member,
             request_id: journey.request_id.clone(),
             via: self.live.plan.server.name.clone(),
+            changes: journey.pass.answer.clone(),
             hsts: self.hsts(journey).cloned(),
         }
     }

@@ -41,6 +41,7 @@ use crate::plan;
 
 pub mod figures;
 pub mod lease;
+pub mod limit;
 mod log;
 pub mod relay;
 

@@ -15,6 +15,18 @@ mod guard;
 
 mod hostile;
 
+mod hostile_cache;
+
+mod siege;
+
+mod rates;
+
+mod access;
+
+mod cors;
+
+mod headers;
+
 mod route;
 
 mod cache;

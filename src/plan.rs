@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
+
 use crate::balance::Method as Balance;
 use crate::balance::breaker::Rules as Breaker;
 use crate::balance::check::Expected;
@@ -244,6 +246,10 @@ pub struct Pool {
     pub queue: usize,
     /// A connection this old is closed after the request in hand; `None`: never for its age.
     pub recycle: Option<Duration>,
+    /// A connection is closed after so many requests; 0: never for their number.
+    pub recycle_count: u32,
+    /// How an instance may tell its size; `None`: it may not.
+    pub capacity: Option<Capacity>,
 }
 
 /// Clients stay with their instance.
@@ -274,6 +280,17 @@ impl std::fmt::Debug for StickyKey {
             Self::Random => f.write_str("Random"),
         }
     }
+}
+
+/// How an instance tells how many requests it can hold at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capacity {
+    /// The field of its answers that says so; it is not passed on.
+    pub header: HeaderName,
+    /// The member of its health answer that says so: a pointer (RFC 6901); `None`: none does.
+    pub json: Option<String>,
+    /// The most that is believed; at least 1.
+    pub max: u32,
 }
 
 /// Who goes first when requests wait for an instance.

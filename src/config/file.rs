@@ -373,6 +373,22 @@ table! {
         queue: Count<0, 1_000_000> = 1000, or 100;
         /// A connection to an instance is closed when it is this old, give or take 10 %, and a new one made; "0s": never for its age.
         recycle: AnyTime = "1h", or "5m";
+        /// A connection to an instance is closed after so many requests, and a new one made; 0: never for their number.
+        recycle_count: Count<0, 1_000_000_000> = 0, or 1000;
+        /// Let each instance say how many requests it can hold: that is its `size` from then on. "off": `size` alone.
+        capacity: OrOff<CapacityTable> = "off", or { max = 50 };
+    }
+}
+
+table! {
+    /// How an instance says how many requests it can hold at once.
+    CapacityTable {
+        /// The field of its answers that says so, a whole number. Clients do not see it.
+        header: HeaderName = "X-Capacity", or "X-Pool-Size";
+        /// The member of its health answer that says so, the checks being of type "http" and the answer JSON of at most 64 KiB.
+        json: JsonPlace = absent, or "/pool/size";
+        /// The most that is believed; of less than 1, 1 is.
+        max: Count<1, 1_000_000> = 1000, or 50;
     }
 }
 

@@ -20,7 +20,7 @@ use crate::balance::retry::{self, Attempt, FailedAt, Verdict};
 use crate::base::clock::WallTime;
 use crate::cache::date;
 use crate::plan::{RouteId, UpstreamId};
-use crate::upstream::{NoPlace, Picked, Wanted};
+use crate::upstream::{Group, NoPlace, Picked, Wanted};
 
 /// An answer whose head has come and whose content is still to be read.
 pub struct Answer {
@@ -185,13 +185,13 @@ async fn asked(
     let (mut session, reused) = connect(live, upstream, &peer).await.inspect_err(|_| {
         picked.endpoint.connect_failed(picked.addr);
     })?;
-    if peer::is_worn(session.digest(), plan, live.clock.wall()) {
+    if peer::is_worn(session.digest(), &upstream.group, live.clock.wall()) {
         let _ = head.insert_header(http::header::CONNECTION, "close");
     }
     session.set_read_timeout(Some(patience));
     session.set_write_timeout(Some(plan.timeouts.write));
     let sent = live.clock.wall();
-    let head = head_of_answer(&mut session, head, onward.content.clone(), interim)
+    let mut head = head_of_answer(&mut session, head, onward.content.clone(), interim)
         .await
         .map_err(|e| classify(&e, reused))?;
     let received = live.clock.wall();
@@ -199,8 +199,18 @@ async fn asked(
     let took = live.clock.mono().since(begun);
     upstream.metrics.answered(picked.index, head.status.as_u16(), took);
     upstream.group.took(picked.index, took);
+    take_capacity(&upstream.group, picked.index, &mut head);
     picked.answered(head.status.as_u16(), retry_after(&head.headers, received));
     Ok(Asked { head, sent, received, session, peer })
+}
+
+/// Takes out of an answer how many requests its instance can hold, where instances may say so.
+pub fn take_capacity(group: &Arc<Group>, index: usize, answer: &mut ResponseHeader) {
+    let Some(capacity) = group.plan().pool.as_ref().and_then(|pool| pool.capacity.as_ref()) else { return };
+    let said = answer.remove_header(&capacity.header);
+    if let Some(size) = said.and_then(|value| value.to_str().ok()?.trim().parse().ok()) {
+        group.told_size(index, size);
+    }
 }
 
 /// What Retry-After says, in seconds or as a date (RFC 9110 §10.2.3).

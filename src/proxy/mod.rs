@@ -515,7 +515,7 @@ impl ProxyHttp for Gateway {
         let took = self.live.clock.mono().since(journey.attempt);
         let upstream = self.live.upstream(self.upstream_of(journey)?);
         upstream.metrics.connected(reused, took);
-        journey.retire = peer::is_worn(digest, upstream.group.plan(), self.live.clock.wall());
+        journey.retire = peer::is_worn(digest, &upstream.group, self.live.clock.wall());
         Ok(())
     }
 
@@ -579,6 +579,7 @@ impl ProxyHttp for Gateway {
             let took = self.live.clock.mono().since(journey.attempt);
             upstream.metrics.answered(picked.index, answer.status.as_u16(), took);
             upstream.group.took(picked.index, took);
+            exchange::take_capacity(&upstream.group, picked.index, answer);
             let retry_after = exchange::retry_after(&answer.headers, self.live.clock.wall());
             picked.answered(answer.status.as_u16(), retry_after);
         }

@@ -49,6 +49,8 @@ pub struct Instance {
     pub backup: bool,
     /// Requests in flight.
     pub in_flight: u32,
+    /// How many it may have at once, not counting `overflow`; `None` without a pool.
+    pub size: Option<u32>,
 }
 
 /// An order for one instance.
@@ -130,6 +132,7 @@ fn instance(live: &Live, upstream: &Upstream, index: usize, state: State) -> Opt
         weight: endpoint.weight(),
         backup: endpoint.is_backup(),
         in_flight: endpoint.in_flight(),
+        size: upstream.group.plan().pool.as_ref().map(|pool| endpoint.size(pool)),
     })
 }
 

@@ -25,6 +25,7 @@ use crate::base::name::UpstreamName;
 use crate::observe::metrics::UpstreamMetrics;
 use crate::plan::{self, HealthStart};
 
+mod capacity;
 mod crisis;
 pub mod discover;
 mod latency;
@@ -104,6 +105,8 @@ pub struct Endpoint {
     window: Option<Mutex<Window>>,
     /// It asked to be left alone until then, in nanoseconds of the process's steady clock.
     rests_until: AtomicU64,
+    /// How many requests it says it can hold; 0: it has not said.
+    told_size: AtomicU32,
     /// When its condition last changed by an event, in nanoseconds of the process's steady clock.
     changed: AtomicU64,
     /// What is known against it, for the operator.
@@ -366,6 +369,7 @@ impl Endpoint {
             out_until: AtomicU64::new(0),
             window: upstream.eject.as_ref().map(|rules| Mutex::new(Window::new(rules.window))),
             rests_until: AtomicU64::new(0),
+            told_size: AtomicU32::new(0),
             changed: AtomicU64::new(now.as_nanos()),
             notes: Mutex::default(),
             latency: Latency::default(),
@@ -465,7 +469,7 @@ impl Endpoint {
         // Weight 0 rather than "down": failing open must not choose what has no address, or is to be left alone.
         let weight = if self.is_usable() { self.weight() } else { 0 };
         let in_flight = self.in_flight();
-        let room = limits.map_or(Room::Free, |pool| Room::of(in_flight, pool.size, pool.overflow));
+        let room = limits.map_or(Room::Free, |pool| Room::of(in_flight, self.size(pool), pool.overflow));
         let trusted = match self.standing(now) {
             Standing::Good => true,
             Standing::OnTrial => in_flight == 0,

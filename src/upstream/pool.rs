@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::capacity::Uses;
 use super::{Group, Picked, Wanted};
 use crate::plan::{self, Priority};
 
@@ -37,6 +38,7 @@ pub(super) struct Pool {
     line: Mutex<Line>,
     /// How many wait, readable without the lock.
     waiting: AtomicUsize,
+    pub(super) uses: Uses,
 }
 
 /// Who waits, in the order of their coming: the high class first.
@@ -70,7 +72,7 @@ enum Entered<'a> {
 
 impl Pool {
     pub(super) fn new(limits: plan::Pool) -> Self {
-        Self { limits, line: Mutex::default(), waiting: AtomicUsize::new(0) }
+        Self { limits, line: Mutex::default(), waiting: AtomicUsize::new(0), uses: Uses::default() }
     }
 
     pub(super) fn limits(&self) -> &plan::Pool {
@@ -240,7 +242,15 @@ mod tests {
     }
 
     fn pool(size: u32, overflow: u32, queue: usize) -> plan::Pool {
-        plan::Pool { size, overflow, timeout: Duration::from_secs(30), queue, recycle: None }
+        plan::Pool {
+            size,
+            overflow,
+            timeout: Duration::from_secs(30),
+            queue,
+            recycle: None,
+            recycle_count: 0,
+            capacity: None,
+        }
     }
 
     fn group(instances: u16, pool: plan::Pool) -> (Arc<Group>, Arc<Told>) {

@@ -22,6 +22,7 @@ servers = ["127.0.0.1:8009"]
 [upstreams.api.health]
 path = "/base"
 [upstreams.api.pool]
+[upstreams.api.pool.capacity]
 [upstreams.api.sticky]
 [upstreams.api.eject]
 [upstreams.api.breaker]

@@ -11,6 +11,9 @@ use crate::support::origin::{self, Origin, reply};
 use crate::support::process::{Process, Program};
 use crate::support::{free_address, poll_until};
 
+/// Held by tests that measure time or fill the machine, so that they do not do so at once.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 async fn instance(name: &'static str) -> Origin {
     Origin::new().on_request("*", move |_| reply(200).cache("no-store").body(name)).start().await
 }
@@ -241,6 +244,7 @@ async fn who_asked_to_be_left_alone_for_a_while_is_asked_again_after_it() {
 /// failure would be enough.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eight_hundred_slow_clients_take_out_no_instance() {
+    let _alone = ALONE.lock().await;
     let (a, b) = (instance("a").await, instance("b").await);
     let edge =
         ejecting(&[&a, &b], "after = 1, volume = 1, rate = 1", "read_timeout = \"2s\"").without_cache();
@@ -342,19 +346,8 @@ async fn process(name: &str) -> (Process, std::net::SocketAddr) {
     (Program::gateway(&configuration).ready_at(admin).start().await, address)
 }
 
-/// One of three instances is stopped (SIGSTOP) under load: it accepts connections and says nothing. No GET fails, none takes longer than
-/// one silence and the answer of another instance; continued, the instance is back by itself.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stopped_instance_costs_no_get_and_one_silence_at_most() {
-    const SILENCE: Duration = Duration::from_secs(1);
-    let instances = [process("a").await, process("b").await, process("c").await];
-    let addresses: Vec<_> = instances.iter().map(|(_, address)| *address).collect();
-    let edge = Edge::before(&addresses)
-        .without_cache()
-        .upstream("read_timeout = \"1s\"\ntimeout = \"3s\"")
-        .start()
-        .await;
-    instances[1].0.signal("STOP");
+/// 64 connections, 20 GETs on each, all answered: how long the slowest took.
+async fn slowest_of_64_clients(edge: &Edge) -> Duration {
     let mut clients = JoinSet::new();
     for client in 0..64 {
         let mut connection = edge.client.connect().await;
@@ -372,7 +365,28 @@ async fn a_stopped_instance_costs_no_get_and_one_silence_at_most() {
     while let Some(client) = clients.join_next().await {
         slowest = slowest.max(client.expect("every GET is answered"));
     }
-    assert!(slowest >= SILENCE && slowest < SILENCE + Duration::from_millis(600), "{slowest:?}");
+    slowest
+}
+
+/// One of three instances is stopped (SIGSTOP) under load: it accepts connections and says nothing. No GET fails, none takes longer than
+/// one silence and the answer of another instance; continued, the instance is back by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_instance_costs_no_get_and_one_silence_at_most() {
+    const SILENCE: Duration = Duration::from_secs(1);
+    let _alone = ALONE.lock().await;
+    let instances = [process("a").await, process("b").await, process("c").await];
+    let addresses: Vec<_> = instances.iter().map(|(_, address)| *address).collect();
+    let edge = Edge::before(&addresses)
+        .without_cache()
+        .upstream("read_timeout = \"1s\"\ntimeout = \"3s\"")
+        .start()
+        .await;
+    // What a GET takes on this machine at this load anyway: 600 ms are far more, unless others keep it busy.
+    let usual = slowest_of_64_clients(&edge).await;
+    instances[1].0.signal("STOP");
+    let slowest = slowest_of_64_clients(&edge).await;
+    let limit = SILENCE + Duration::from_millis(600).max(3 * usual);
+    assert!(slowest >= SILENCE && slowest < limit, "{slowest:?}; usually {usual:?}");
     instances[1].0.signal("CONT");
     let begun = Clock::start();
     while edge.get("/").await.expect(200).text() != "b" {

@@ -7,11 +7,13 @@ use super::health::health;
 use crate::balance::Method;
 use crate::balance::sticky::{Cookie, SameSite, Secure};
 use crate::base::name::UpstreamName;
-use crate::config::file::{BalanceTable, File, PoolTable, Server, StickyTable, UpstreamTable, time};
-use crate::config::kind::{Balance, List, OrOff};
+use crate::config::file::{
+    BalanceTable, CapacityTable, File, HealthTable, PoolTable, Server, StickyTable, UpstreamTable, time,
+};
+use crate::config::kind::{Balance, CheckType, List, OrOff};
 use crate::config::problem::{Problem, Spot};
 use crate::config::read::{Reader, Set};
-use crate::plan::{Instance, Pool, Sticky, StickyKey, Upstream, UpstreamTimeouts};
+use crate::plan::{Capacity, Instance, Pool, Sticky, StickyKey, Upstream, UpstreamTimeouts};
 
 /// All upstreams.
 pub fn all(file: &File, reader: &mut Reader<'_>) -> Option<Vec<Upstream>> {
@@ -45,7 +47,7 @@ fn upstream(name: &str, table: &UpstreamTable, reader: &mut Reader<'_>) -> Optio
         },
         tries: table.tries.value()?.as_u32(),
         pool: match table.pool.value()? {
-            OrOff::On(table) => Some(pool(table)?),
+            OrOff::On(pool) => Some(self::pool(pool, &table.health, reader)?),
             OrOff::Off => None,
         },
         eject: match table.eject.value()? {
@@ -159,14 +161,39 @@ fn total(table: &UpstreamTable, reader: &mut Reader<'_>) -> Option<Option<Durati
     Some(Some(total))
 }
 
-fn pool(table: &PoolTable) -> Option<Pool> {
+fn pool(table: &PoolTable, health: &Set<OrOff<HealthTable>>, reader: &mut Reader<'_>) -> Option<Pool> {
     Some(Pool {
         size: table.size.value()?.as_u32(),
         overflow: table.overflow.value()?.as_u32(),
         timeout: time(&table.timeout)?,
         queue: usize::try_from(table.queue.value()?.as_u32()).ok()?,
         recycle: Some(time(&table.recycle)?).filter(|age| !age.is_zero()),
+        recycle_count: table.recycle_count.value()?.as_u32(),
+        capacity: match table.capacity.value()? {
+            OrOff::On(table) => Some(capacity(table, health, reader)?),
+            OrOff::Off => None,
+        },
     })
+}
+
+fn capacity(
+    table: &CapacityTable,
+    health: &Set<OrOff<HealthTable>>,
+    reader: &mut Reader<'_>,
+) -> Option<Capacity> {
+    let json = table.json.optional()?.map(|place| place.0.clone());
+    let asks = match health.value()? {
+        OrOff::On(checks) => *checks.r#type.value()? == CheckType::Http,
+        OrOff::Off => false,
+    };
+    if json.is_some() && !asks {
+        reader.report(
+            Problem::of(&table.json.spot, "no health check of this upstream has an answer with content")
+                .help("write health = { path = … }, or remove this: `header` needs no checks"),
+        );
+        return None;
+    }
+    Some(Capacity { header: table.header.value()?.clone(), json, max: table.max.value()?.as_u32() })
 }
 
 fn servers(set: &Set<List<Server>>, reader: &mut Reader<'_>) -> Option<Vec<Instance>> {

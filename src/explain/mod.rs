@@ -20,7 +20,7 @@ use crate::cache::policy::{self, Bypass, Exchange, LifetimeSource, Refuse, Reque
 use crate::cache::record::Record;
 use crate::forward::edit::{self, Changes};
 use crate::guard::request::{self, Accepted, Head, Limits};
-use crate::plan::{Action, CacheId, Plan, Route, RouteId, UpstreamId, Cache};
+use crate::plan::{Action, CacheId, Plan, Route, RouteId, UpstreamId};
 use crate::plan::ward::Ward;
 use crate::route::Mismatch;
 
@@ -218,8 +218,8 @@ impl Request<'_> {
     }
 
     /// What it must pass first.
-    fn tell_ward(&self, out: &mut String, ward: &Ward) {
-        let mut asked = Vec::new();
+    fn tell_ward(&self, out: &mut Explanation, ward: &Ward) {
+        let asked = &mut out.told.judged_by;
         if ward.access.is_some() {
             asked.push("its address".to_owned());
         }
@@ -231,9 +231,6 @@ impl Request<'_> {
         }
         if let Some(id) = ward.realm {
             asked.push(format!("a password of {}", self.plan.realms[id].name));
-        }
-        if !asked.is_empty() {
-            line(out, "judged by", format_args!("{}", asked.join(", ")));
         }
     }
 
@@ -257,7 +254,7 @@ impl Request<'_> {
         fields
     }
 
-    fn tell_action(&self, out: &mut String, route: &Route) {
+    fn tell_action(&self, out: &mut Explanation, route: &Route) {
         match &route.action {
             Action::Respond { status, body } => {
                 out.told.answer = Some(told::Own { status: status.to_string(), bytes: body.len() });

@@ -189,6 +189,13 @@ impl Metrics {
         series.response_bytes.inc_by(response_bytes);
     }
 
+    /// An answer of a route in shadow mode was compared with the stored one; `result` is of [`SHADOWS`]. How many were so compared.
+    pub fn shadow(&self, route: &str, result: &'static str) -> u64 {
+        let series = self.families.shadow.series(&[route, result]);
+        series.inc();
+        series.get()
+    }
+
     /// A request was refused by the guard.
     pub fn refused(&self, why: Refusal) {
         self.refused[refusal_index(why)].inc();
@@ -446,6 +453,7 @@ struct Families {
     cache_bytes: Family<IntGauge>,
     cache_capacity: Family<IntGauge>,
     cache_evictions: Family<IntCounter>,
+    shadow: Family<IntCounter>,
     redis_up: Family<IntGauge>,
     redis_command_duration: Family<Histogram>,
     redis_errors: Family<IntCounter>,
@@ -472,6 +480,9 @@ struct Families {
     build_info: Family<IntGauge>,
     tls: tls::Families,
 }
+
+/// How an answer compares with the stored one: alike, or differing first in its status, Content-Type or content.
+pub const SHADOWS: [&str; 4] = ["same", "status", "type", "content"];
 
 /// The series of one route. Rows of statuses and the results a route's cache can have are made when first needed.
 struct RouteSeries {
@@ -556,6 +567,7 @@ impl Families {
             cache_bytes: Family::new(registry, &names::CACHE_BYTES),
             cache_capacity: Family::new(registry, &names::CACHE_CAPACITY),
             cache_evictions: Family::new(registry, &names::CACHE_EVICTIONS),
+            shadow: Family::new(registry, &names::SHADOW),
             redis_up: Family::new(registry, &names::REDIS_UP),
             redis_command_duration: Family::new(registry, &names::REDIS_COMMAND_DURATION),
             redis_errors: Family::new(registry, &names::REDIS_ERRORS),
@@ -586,6 +598,9 @@ impl Families {
 
     fn route_of(&self, plan: &Route) -> RouteSeries {
         let name = plan.name.as_str();
+        for result in SHADOWS.iter().filter(|_| plan.shadow) {
+            self.shadow.series(&[name, result]);
+        }
         match &plan.action {
             Action::Forward { cache: Some(_), .. } => self.route(name, &FORWARDED, &CacheResult::ALL),
             Action::Forward { cache: None, .. } => self.route(name, &FORWARDED, &[CacheResult::None]),
@@ -843,6 +858,7 @@ pub(super) mod tests {
             content_key: None,
             store_when: Default::default(),
             lifetimes: Default::default(),
+            shadow: false,
         }
     }
 

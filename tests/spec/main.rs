@@ -29,6 +29,8 @@ mod question;
 
 mod resume;
 
+mod shadow;
+
 mod conformance;
 
 mod redis;

@@ -167,6 +167,7 @@ fn route(
         content_key: content_key?,
         store_when: Arc::new(store_when(cache?)?),
         lifetimes: lifetimes(file, cache?, reader)?,
+        shadow: cache?.map_or(Some(false), |cache| cache.shadow.value().copied())?,
     })
 }
 

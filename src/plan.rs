@@ -440,6 +440,8 @@ pub struct Route {
     pub ward: Option<Arc<ward::Ward>>,
     /// What it says instead of its cache about the answers it stores.
     pub lifetimes: Lifetimes,
+    /// Its requests are answered by instances all the same, and compared with what is stored.
+    pub shadow: bool,
 }
 
 /// Who answers a matched request.

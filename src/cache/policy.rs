@@ -92,6 +92,8 @@ pub enum Refuse {
     NoQuery,
     /// It goes on where another one broke off.
     Resumed,
+    /// It is compared with a stored one (shadow mode).
+    Shadow,
 }
 
 impl Refuse {
@@ -112,6 +114,7 @@ impl Refuse {
             Self::TooLargeToKey => "content-too-large",
             Self::NoQuery => "graphql-no-query",
             Self::Resumed => "resumed",
+            Self::Shadow => "shadow",
             Self::Condition => "condition",
         }
     }

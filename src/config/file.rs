@@ -746,6 +746,9 @@ table! {
         key: ContentKeyTable = absent, or { body = "json" };
         /// What an answer must be like to be stored, beside what its fields say.
         store_when: StoreWhenTable = {}, or { absent = ["error"] };
+        /// Shadow mode: the instances answer every request all the same, and what the cache would have answered is compared with it, counted in
+        /// `vanne_shadow_answers_total` and, where it differs, logged. Remove it once you have seen enough.
+        shadow: bool = false, or true;
         /// On this route, instead of the cache's `ttl`.
         ttl: AnyTime = absent, or "10s";
         /// On this route, instead of the cache's `ttl_mode`.
@@ -838,6 +841,7 @@ impl Setting for CacheUse {
                 let spot = node.spot.clone();
                 Some(Self(CacheUseTable {
                     key: Set::absent(&spot),
+                    shadow: Set::unwritten("shadow", Fallback::Value("false"), &spot, reader),
                     ttl: Set::absent(&spot),
                     ttl_mode: Set::absent(&spot),
                     stale_while_revalidate: Set::absent(&spot),

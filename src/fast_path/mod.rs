@@ -192,11 +192,12 @@ fn cached_route(plan: &Plan, request: &Request<'_>) -> Option<(RouteId, CacheId)
         content_key: _,
         store_when: _,
         lifetimes: _,
+        shadow,
         priority: _,
         ward: _,
     } = &plan.routes[id];
     // Whose answer serves is decided once, on the long way: were chance asked here as well, a miss would be asked twice.
-    if split.as_ref().is_some_and(|split| split.apart) {
+    if split.as_ref().is_some_and(|split| split.apart) || *shadow {
         return None;
     }
     match action {

@@ -197,6 +197,13 @@ impl Metrics {
         series.response_bytes.inc_by(response_bytes);
     }
 
+    /// An answer of a route in shadow mode was compared with the stored one; `result` is of [`SHADOWS`]. How many were so compared.
+    pub fn shadow(&self, route: &str, result: &'static str) -> u64 {
+        let series = self.families.shadow.series(&[route, result]);
+        series.inc();
+        series.get()
+    }
+
     /// A request was refused by the guard.
     pub fn refused(&self, why: Refusal) {
         self.refused[refusal_index(why)].inc();
@@ -543,6 +550,7 @@ struct Families {
     cache_bytes: Family<IntGauge>,
     cache_capacity: Family<IntGauge>,
     cache_evictions: Family<IntCounter>,
+    shadow: Family<IntCounter>,
     redis_up: Family<IntGauge>,
     redis_command_duration: Family<Histogram>,
     redis_errors: Family<IntCounter>,
@@ -572,6 +580,9 @@ struct Families {
     build_info: Family<IntGauge>,
     tls: tls::Families,
 }
+
+/// How an answer compares with the stored one: alike, or differing first in its status, Content-Type or content.
+pub const SHADOWS: [&str; 4] = ["same", "status", "type", "content"];
 
 /// The series of one route. Rows of statuses and the results a route's cache can have are made when first needed.
 struct RouteSeries {
@@ -670,6 +681,7 @@ impl Families {
             cache_bytes: Family::new(registry, &names::CACHE_BYTES),
             cache_capacity: Family::new(registry, &names::CACHE_CAPACITY),
             cache_evictions: Family::new(registry, &names::CACHE_EVICTIONS),
+            shadow: Family::new(registry, &names::SHADOW),
             redis_up: Family::new(registry, &names::REDIS_UP),
             redis_command_duration: Family::new(registry, &names::REDIS_COMMAND_DURATION),
             redis_errors: Family::new(registry, &names::REDIS_ERRORS),
@@ -703,6 +715,9 @@ impl Families {
 
     fn route_of(&self, plan: &Route) -> RouteSeries {
         let name = plan.name.as_str();
+        for result in SHADOWS.iter().filter(|_| plan.shadow) {
+            self.shadow.series(&[name, result]);
+        }
         let denials: &[_] = if plan.ward.is_some() { &DENIALS } else { &[] };
         let series =
             |statuses: &[u16], results: &[CacheResult]| self.guarded_route(name, statuses, results, denials);
@@ -999,6 +1014,7 @@ pub(super) mod tests {
             store_when: Default::default(),
             ward: Some(Default::default()),
             lifetimes: Default::default(),
+            shadow: false,
         }
     }
 

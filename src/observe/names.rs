@@ -98,6 +98,8 @@ metrics! {
         "Fetches for which the other gateways were asked first, by what that came to.";
     CACHE_STORES: Kind::Counter, "cache_stores_total", ["name", "result"],
         "Fetched answers, by whether they were stored or why not.";
+    SHADOW: Kind::Counter, "shadow_answers_total", ["route", "result"],
+        "Answers of routes in shadow mode that the cache would have given, by how they compare with those of the instances.";
     CACHE_ENTRIES: Kind::Gauge, "cache_entries", ["name", "tier"],
         "Answers held now.";
     CACHE_BYTES: Kind::Gauge, "cache_bytes", ["name", "tier"],
@@ -206,7 +208,7 @@ pub const LABELS: &[(&str, &str)] = &[
     ),
     (
         "result",
-        "of `vanne_cache_requests_total`: `hit`, `stale`, `miss`, `collapsed`, `revalidated`, `bypass`; of `vanne_cache_lookups_total`: `hit`, `miss`, `error`; of `vanne_cache_stores_total`: `stored`, or why not; of `vanne_cache_leases_total`: `taken` (this gateway fetches for all), `shared` (another fetched it), `followed` (another fetches it, and it came from there as it came), `unfit` (another fetched it, and it must be validated), `not-shared`, `nothing` (another's fetch failed or was not stored), `late` (it took longer than `wait_timeout`), `deserted` (nobody waits any more), `unknown` (Redis could not say), `lost` (another gateway took over); of `vanne_health_checks_total`: `success`, `failure`; of `vanne_reloads_total`: `success`, `failure`; of `vanne_tls_handshakes_total`: `ok`, `timeout`, `closed`, `plain-http`, `version`, `cipher`, `protocol` (ALPN), `unknown-name`, `no-certificate` and `bad-certificate` (of the client), `refused` (by the client), `other`; of `vanne_tls_reloads_total`: `ok`, `failed` (those before stay in use)",
+        "of `vanne_cache_requests_total`: `hit`, `stale`, `miss`, `collapsed`, `revalidated`, `bypass`; of `vanne_cache_lookups_total`: `hit`, `miss`, `error`; of `vanne_cache_stores_total`: `stored`, or why not; of `vanne_shadow_answers_total`: `same`, or what differs first: `status`, `type`, `content`; of `vanne_cache_leases_total`: `taken` (this gateway fetches for all), `shared` (another fetched it), `followed` (another fetches it, and it came from there as it came), `unfit` (another fetched it, and it must be validated), `not-shared`, `nothing` (another's fetch failed or was not stored), `late` (it took longer than `wait_timeout`), `deserted` (nobody waits any more), `unknown` (Redis could not say), `lost` (another gateway took over); of `vanne_health_checks_total`: `success`, `failure`; of `vanne_reloads_total`: `success`, `failure`; of `vanne_tls_handshakes_total`: `ok`, `timeout`, `closed`, `plain-http`, `version`, `cipher`, `protocol` (ALPN), `unknown-name`, `no-certificate` and `bad-certificate` (of the client), `refused` (by the client), `other`; of `vanne_tls_reloads_total`: `ok`, `failed` (those before stay in use)",
     ),
     ("reused", "`true`: kept from an earlier exchange; `false`: new"),
     ("route", "the route's name in the configuration; `_none`: no route matched"),

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use pingora::http::ResponseHeader;
 
+use super::beside::Beside;
 use super::exchange::{self, Answer, Destination, Failed};
 use super::fleet::Turn;
 use super::live::{Cache, Live};
@@ -104,6 +105,8 @@ pub struct Fill {
     pub asked: HeaderMap,
     /// Why it is not stored whatever it says.
     pub unstored: Option<Refuse>,
+    /// The stored answer to compare it with.
+    pub beside: Option<Arc<Entry>>,
     /// The stored answer to validate, if there is one.
     pub stale: Option<Arc<Entry>>,
     /// Nobody waits for it: it refreshes what was served.
@@ -362,6 +365,7 @@ impl Fill {
     }
 
     async fn pass_on(self, mut answer: Answer, writer: Writer<Word>) {
+        let mut beside = self.beside.clone().map(|stored| Beside::of(stored, &answer));
         loop {
             let chunk = tokio::select! {
                 chunk = answer.chunk() => chunk,
@@ -370,6 +374,9 @@ impl Fill {
             };
             match chunk {
                 Ok(Some(chunk)) => {
+                    if let Some(beside) = &mut beside {
+                        beside.take(&chunk);
+                    }
                     if writer.push(chunk).await.is_err() {
                         return;
                     }
@@ -377,6 +384,9 @@ impl Fill {
                 Ok(None) => break,
                 Err(_) => return,
             }
+        }
+        if let Some(beside) = beside {
+            beside.tell(&self.live, self.to.route, &self.onward.admitted.target());
         }
         answer.release().await;
         writer.finish();

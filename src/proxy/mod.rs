@@ -34,6 +34,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 pub mod admin;
+mod beside;
 pub mod connection;
 pub mod content;
 mod dated;

@@ -49,6 +49,8 @@ pub(super) struct Asked {
     pub(super) onward: Onward,
     /// Why its answer is not stored whatever it says.
     pub(super) unstored: Option<Refuse>,
+    /// The stored answer that its own is to be compared with.
+    beside: Option<Arc<Entry>>,
     /// The last event it has seen of the stream it asks for.
     resume: Option<HeaderValue>,
 }
@@ -141,7 +143,7 @@ impl Gateway {
         );
         keyed_by_user(&mut fields, &cache.rules.key.headers);
         let directives = directive::request(&fields);
-        Asked { cache, key, fields, directives, to, onward, unstored: None, resume }
+        Asked { cache, key, fields, directives, to, onward, unstored: None, beside: None, resume }
     }
 
     pub(super) async fn answer(
@@ -151,13 +153,20 @@ impl Gateway {
         asked: &Asked,
     ) -> pingora::Result<()> {
         let mut slot = None;
+        let shadow = self.live.route(asked.to.route).shadow;
         for _ in 0..LOOKS {
             let found = asked.cache.store.lookup(&asked.key, &asked.fields).await;
             let reuse = found.entry.as_ref().map(|entry| self.judge(&entry.record, asked));
             if let (Some(entry), Some(reuse)) = (&found.entry, reuse)
                 && !matches!(reuse, Reuse::Validate(_))
             {
+                if shadow {
+                    return self.compare(session, journey, asked, entry.clone()).await;
+                }
                 return self.serve_stored(session, journey, asked, &found, entry, reuse).await;
+            }
+            if shadow {
+                return self.fetch_alone(session, journey, asked).await;
             }
             if asked.directives.only_if_cached {
                 return self.fail(session, journey, Failure::OnlyIfCached).await;
@@ -267,6 +276,7 @@ impl Gateway {
             onward: asked.onward.clone(),
             asked: asked.fields.clone(),
             // What was stored once is worth storing again.
+            beside: asked.beside.clone(),
             unstored: asked.unstored.filter(|why| *why != Refuse::FewUses || stale.is_none()),
             stale,
             background,
@@ -274,6 +284,18 @@ impl Gateway {
             lease: None,
         };
         tokio::spawn(fill.run(writer));
+    }
+
+    /// Shadow mode: what is stored is not served but compared with what an instance answers, and stays as it is.
+    async fn compare(
+        &self,
+        session: &mut Session,
+        journey: &mut Journey,
+        asked: &Asked,
+        stored: Arc<Entry>,
+    ) -> pingora::Result<()> {
+        let alone = Asked { unstored: Some(Refuse::Shadow), beside: Some(stored), ..asked.clone() };
+        self.fetch_alone(session, journey, &alone).await
     }
 
     /// Whether what is asked for is being fetched.

@@ -43,6 +43,8 @@ mod question;
 
 mod resume;
 
+mod shadow;
+
 mod conformance;
 
 mod redis;

@@ -171,6 +171,7 @@ fn route(
         store_when: Arc::new(store_when(cache?)?),
         ward: ward?,
         lifetimes: lifetimes(file, cache?, reader)?,
+        shadow: cache?.map_or(Some(false), |cache| cache.shadow.value().copied())?,
     })
 }
 

@@ -35,6 +35,8 @@ mod fleet;
 
 mod stored;
 
+mod figures;
+
 mod balance;
 
 mod pick;

@@ -55,6 +55,8 @@ mod fleet;
 
 mod stored;
 
+mod figures;
+
 mod balance;
 
 mod pick;

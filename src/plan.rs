@@ -8,7 +8,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
+
 use crate::balance::Method as Balance;
+use crate::balance::breaker::Rules as Breaker;
 use crate::balance::check::Expected;
 use crate::balance::eject::Rules as Eject;
 use crate::balance::split::Split;
@@ -25,6 +28,7 @@ use crate::route::{Rewrite, Table};
 
 pub mod changes;
 pub mod listen;
+pub mod ward;
 
 /// The position of an upstream in [`Plan::upstreams`].
 pub type UpstreamId = usize;
@@ -50,6 +54,10 @@ pub struct Plan {
     pub upstreams: Vec<Upstream>,
     /// Cache policies.
     pub caches: Vec<Cache>,
+    /// Limits that routes name.
+    pub limits: Vec<ward::Limit>,
+    /// Users that routes ask for.
+    pub realms: Vec<ward::Realm>,
     /// What happens to a matched request; positions are those the [`Table`] answers with.
     pub routes: Vec<Route>,
     /// Finds the route of a request.
@@ -202,6 +210,10 @@ pub struct Upstream {
     pub tries: u32,
     /// When what happens to requests takes an instance out; `None`: never.
     pub eject: Option<Eject>,
+    /// While less than this share of the instances is up, in percent, all are used; 0: while none is.
+    pub panic: u32,
+    /// When the upstream as a whole is not asked for a while; `None`: never.
+    pub breaker: Option<Breaker>,
     /// How many requests each instance may have at once; `None`: no limit.
     pub pool: Option<Pool>,
     /// Whether clients stay with their instance; `None`: they do not.
@@ -234,6 +246,10 @@ pub struct Pool {
     pub queue: usize,
     /// A connection this old is closed after the request in hand; `None`: never for its age.
     pub recycle: Option<Duration>,
+    /// A connection is closed after so many requests; 0: never for their number.
+    pub recycle_count: u32,
+    /// How an instance may tell its size; `None`: it may not.
+    pub capacity: Option<Capacity>,
 }
 
 /// Clients stay with their instance.
@@ -264,6 +280,17 @@ impl std::fmt::Debug for StickyKey {
             Self::Random => f.write_str("Random"),
         }
     }
+}
+
+/// How an instance tells how many requests it can hold at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capacity {
+    /// The field of its answers that says so; it is not passed on.
+    pub header: HeaderName,
+    /// The member of its health answer that says so: a pointer (RFC 6901); `None`: none does.
+    pub json: Option<String>,
+    /// The most that is believed; at least 1.
+    pub max: u32,
 }
 
 /// Who goes first when requests wait for an instance.
@@ -409,6 +436,8 @@ pub struct Route {
     pub content_key: Option<Arc<ContentKey>>,
     /// What an answer must be like to be stored, beside what its fields say.
     pub store_when: Arc<StoreWhen>,
+    /// What its requests must pass, and what changes in its messages' fields; `None`: nothing.
+    pub ward: Option<Arc<ward::Ward>>,
     /// What it says instead of its cache about the answers it stores.
     pub lifetimes: Lifetimes,
     /// Its requests are answered by instances all the same, and compared with what is stored.

@@ -114,6 +114,12 @@ impl Member {
     }
 }
 
+/// A whole number in JSON, as it stands there or as a text.
+pub fn number(content: &[u8], at: &str) -> Option<u32> {
+    let json: Value = serde_json::from_slice(content).ok()?;
+    plain(json.pointer(at)?).parse().ok()
+}
+
 /// A member as it is compared: a text without its quotes.
 fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
@@ -336,6 +342,21 @@ mod tests {
         assert_eq!(judged(&contains("ready"), 500, "ready"), "status", "the status comes first");
         assert!(expected().matches.is_none() && !expected().asks_content());
         assert!(contains("x").asks_content() && matches("x").asks_content());
+    }
+
+    #[test]
+    fn a_number_is_read_out_of_json() {
+        for (content, read) in [
+            (r#"{"pool":{"size":12}}"#, Some(12)),
+            (r#"{"pool":{"size":"12"}}"#, Some(12)),
+            (r#"{"pool":{"size":-1}}"#, None),
+            (r#"{"pool":{"size":1.5}}"#, None),
+            (r#"{"pool":{}}"#, None),
+            ("12", None),
+            ("", None),
+        ] {
+            assert_eq!(number(content.as_bytes(), "/pool/size"), read, "{content}");
+        }
     }
 
     #[test]

@@ -18,7 +18,9 @@ use crate::cache::content::is_question;
 use crate::cache::key::{Key, KeyFacts};
 use crate::cache::policy::{self, Bypass, Exchange, LifetimeSource, Refuse, RequestUse};
 use crate::cache::record::Record;
+use crate::forward::edit::{self, Changes};
 use crate::guard::request::{self, Accepted, Head, Limits};
+use crate::plan::ward::Ward;
 use crate::plan::{Action, CacheId, Plan, Route, RouteId, UpstreamId};
 use crate::route::Mismatch;
 
@@ -205,6 +207,55 @@ impl Request<'_> {
         out.told.route = found.map(|id| self.route(id, None));
         out.told.other_routes = self.other_routes(found);
         let Some(route) = found.map(|id| &self.plan.routes[id]) else { return };
+        match &route.ward {
+            None => self.tell_action(out, route),
+            Some(ward) => {
+                self.tell_ward(out, ward);
+                let fields = self.edited(route, ward);
+                Request { fields: &fields, ..*self }.tell_action(out, route);
+            }
+        }
+    }
+
+    /// What it must pass first.
+    fn tell_ward(&self, out: &mut Explanation, ward: &Ward) {
+        let mut asked = Vec::new();
+        if ward.access.is_some() {
+            asked.push("its address".to_owned());
+        }
+        for id in &ward.limits {
+            asked.push(format!("limit {}", self.plan.limits[*id].name));
+        }
+        if ward.cors.is_some() {
+            asked.push("whose page asks".to_owned());
+        }
+        if let Some(id) = ward.realm {
+            asked.push(format!("a password of {}", self.plan.realms[id].name));
+        }
+        out.told.judged_by = asked;
+    }
+
+    /// Its fields as they are once the route has changed them.
+    fn edited(&self, route: &Route, ward: &Ward) -> HeaderMap {
+        let facts = edit::Facts {
+            client: std::net::Ipv4Addr::UNSPECIFIED.into(),
+            host: &self.accepted.host,
+            method: self.question.method.as_str(),
+            path: &self.accepted.path,
+            request_id: "request-id",
+            route: route.name.as_str(),
+            https: self.https,
+            user: Some("user"),
+        };
+        let mut fields = self.fields.clone();
+        if ward.realm.is_some_and(|id| !self.plan.realms[id].pass) {
+            fields.remove(header::AUTHORIZATION);
+        }
+        Changes(ward.request.changes(&facts).collect()).before(&mut fields);
+        fields
+    }
+
+    fn tell_action(&self, out: &mut Explanation, route: &Route) {
         match &route.action {
             Action::Respond { status, body } => {
                 out.told.answer = Some(told::Own { status: status.to_string(), bytes: body.len() });

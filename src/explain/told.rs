@@ -18,6 +18,9 @@ pub struct Explained {
     pub route: Option<Route>,
     /// The others, and why they do not.
     pub other_routes: Vec<Route>,
+    /// What it must pass before anything else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub judged_by: Vec<String>,
     /// The answer that the gateway gives itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<Own>,
@@ -205,6 +208,9 @@ impl fmt::Display for Explained {
         for Route { name, takes, why_not } in &self.other_routes {
             let why = why_not.as_deref().unwrap_or("it matches");
             line(f, "  not", format_args!("{name} ({takes}): {why}"))?;
+        }
+        if !self.judged_by.is_empty() {
+            line(f, "judged by", format_args!("{}", self.judged_by.join(", ")))?;
         }
         if let Some(Own { status, bytes }) = &self.answer {
             line(f, "answer", format_args!("{status} from the gateway itself, {bytes} bytes"))?;

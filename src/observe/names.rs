@@ -78,6 +78,14 @@ metrics! {
         "Bytes of answer bodies sent.";
     REFUSED: Kind::Counter, "refused_total", ["reason"],
         "Requests refused before routing, by what was wrong with them.";
+    DENIED: Kind::Counter, "denied_total", ["route", "reason"],
+        "Requests that a route did not let pass: for their address, for want of the right name and password, or by a limit.";
+    LIMIT_REFUSED: Kind::Counter, "limit_refused_total", ["limit", "reason"],
+        "Requests refused by a limit.";
+    LIMIT_UNCOUNTED: Kind::Counter, "limit_uncounted_total", ["limit"],
+        "Requests that Redis could not count for the fleet.";
+    LIMIT_FORGOTTEN: Kind::Counter, "limit_forgotten_total", ["limit"],
+        "Clients whose requests were forgotten before their time, since the limit remembers no more than `most_keys`.";
     CACHE_REQUESTS: Kind::Counter, "cache_requests_total", ["route", "tier", "result"],
         "Requests that a cache stood before, by what it did.";
     CACHE_LOOKUPS: Kind::Counter, "cache_lookups_total", ["name", "tier", "result"],
@@ -136,6 +144,12 @@ metrics! {
         "Requests that got no place on an instance.";
     UPSTREAM_UP: Kind::Gauge, "upstream_up", ["upstream", "instance"],
         "1 while an instance may be used, else 0.";
+    UPSTREAM_PANIC: Kind::Gauge, "upstream_panic", ["upstream"],
+        "1 while so few instances are up that all are used, else 0.";
+    UPSTREAM_CIRCUIT_OPEN: Kind::Gauge, "upstream_circuit_open", ["upstream"],
+        "1 while an upstream is not asked, or only on probation, because its exchanges failed, else 0.";
+    UPSTREAM_CIRCUIT_OPENED: Kind::Counter, "upstream_circuit_opened_total", ["upstream"],
+        "Times that an upstream was not asked any more because its exchanges failed.";
     UPSTREAM_STATE: Kind::Gauge, "upstream_state", ["upstream", "instance", "state"],
         "1 for the state an instance is in, else 0.";
     UPSTREAM_STATE_DURATION: Kind::Gauge, "upstream_state_duration_seconds", ["upstream", "instance"],
@@ -173,13 +187,14 @@ pub const LABELS: &[(&str, &str)] = &[
     ),
     ("certificate", "the file of the certificate as written in the configuration"),
     ("code", "the status; `none`: the client left before any was sent; `other`: not within 100–599"),
-    ("command", "`get`, `set`, `del`, `xadd`, `lease`"),
+    ("command", "`get`, `set`, `del`, `xadd`, `lease`, `limit`"),
     ("force", "`hard`, `soft`"),
     ("instance", "`host:port` as written in the configuration"),
     (
         "kind",
         "of `vanne_purges_total`: `tag`, `url`, `prefix`, `all`, `group`; of `vanne_redis_errors_total`: `timeout`, `connection`, `response`, `damaged`, `circuit-open`, `dropped` (a write given up because the queue was full)",
     ),
+    ("limit", "the limit's name in the configuration"),
     ("listener", "the listener's name in the configuration"),
     (
         "method",
@@ -189,7 +204,7 @@ pub const LABELS: &[(&str, &str)] = &[
     ("phase", "`connect` (new connections only), `first_byte`"),
     (
         "reason",
-        "of `vanne_refused_total`: `host`, `authority`, `target`, `framing`, `method`, `head-too-large`, `body-too-large`, `expectation`, `too-many-connections`; of `vanne_upstream_retries_total`: `connect`, `reused-connection`, `before-answer`, `timeout`, how far the failed exchange had come; of `vanne_upstream_rejected_total`: `full`, `timeout`",
+        "of `vanne_refused_total`: `host`, `authority`, `target`, `framing`, `method`, `head-too-large`, `body-too-large`, `expectation`, `too-many-connections`; of `vanne_denied_total`: `address-denied`, `unauthorized`, `sign-in-busy`, `rate-limited`, `too-many-in-flight`, `limit-unknown`; of `vanne_limit_refused_total`: `rate`, `in-flight`, `uncounted`; of `vanne_upstream_retries_total`: `connect`, `reused-connection`, `before-answer`, `timeout`, how far the failed exchange had come; of `vanne_upstream_rejected_total`: `full`, `timeout`, `circuit-open`",
     ),
     (
         "result",
@@ -199,7 +214,7 @@ pub const LABELS: &[(&str, &str)] = &[
     ("route", "the route's name in the configuration; `_none`: no route matched"),
     (
         "state",
-        "`up`, `warming` (back, its share grows), `on-trial` (one request at a time), `ejected`, `down`, `draining`, `drained`, `idle` (weight 0), `unresolved`",
+        "`up`, `warming` (back, its share grows), `on-trial` (one request at a time), `ejected`, `resting` (its Retry-After says so), `down`, `draining`, `drained`, `idle` (weight 0), `unresolved`",
     ),
     (
         "tier",

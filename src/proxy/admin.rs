@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use super::explain::Ask;
 use super::live::Live;
 use super::purge::Order;
+use super::stored::{List, Look, Stats};
 use super::upstreams::{Overview, Told};
 use crate::observe::admin::{Admin, Answer};
 
@@ -20,6 +21,12 @@ pub const PURGE: &str = "/api/v1/purge";
 pub const EXPLAIN: &str = "/api/v1/explain";
 /// Where instances are shown, and told what to do.
 pub const UPSTREAMS: &str = "/api/v1/upstreams";
+/// Where figures of what is stored are shown.
+pub const STATS: &str = "/api/v1/cache/stats";
+/// Where one stored answer is looked at.
+pub const GET: &str = "/api/v1/cache/get";
+/// Where stored answers are listed.
+pub const LS: &str = "/api/v1/cache/ls";
 /// The largest order, in bytes.
 const LARGEST: usize = 1024 * 1024;
 
@@ -48,6 +55,19 @@ impl AdminApp {
             }
             (_, UPSTREAMS) => self.instance(session).await,
             (_, EXPLAIN) => self.explain(session).await,
+            ("GET" | "HEAD", STATS) => match self.may(session) {
+                Ok(()) => shown(Stats::of(&self.live).await),
+                Err(refused) => refused,
+            },
+            ("POST", GET) => match self.order::<Look>(session).await {
+                Ok(look) => look.look(&self.live).await.map_or_else(no_url, shown),
+                Err(answer) => answer,
+            },
+            ("POST", LS) => match self.order::<List>(session).await {
+                Ok(list) => shown(list.list(&self.live)),
+                Err(answer) => answer,
+            },
+            (_, GET | LS) => Answer::json(405, error("what is looked for is POSTed")),
             (method, path) => {
                 if path == "/metrics" {
                     self.live.upstreams.iter().for_each(|upstream| upstream.group.show_states());
@@ -55,6 +75,12 @@ impl AdminApp {
                 self.admin.answer(method, path)
             }
         }
+    }
+
+    /// What is stored may be as secret as who may change it.
+    fn may(&self, session: &ServerSession) -> Result<(), Answer> {
+        let shown = session.req_header().headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        self.admin.may_change(shown)
     }
 
     /// What an operator says about an instance.
@@ -101,12 +127,22 @@ impl AdminApp {
         if head.method != Method::POST {
             return Err(Answer::json(405, error("orders are POSTed")));
         }
-        let shown = head.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-        self.admin.may_change(shown)?;
+        self.may(session)?;
         let body = whole_body(session).await?;
         serde_json::from_slice(&body)
             .map_err(|wrong| Answer::json(400, error(&format!("the order does not read: {wrong}"))))
     }
+}
+
+fn shown(value: impl serde::Serialize) -> Answer {
+    Answer::json(200, serde_json::to_value(value).unwrap_or_default())
+}
+
+fn no_url() -> Answer {
+    Answer::json(
+        400,
+        error("that is no URL, or no field of a request; write a URL like https://host/path?query"),
+    )
 }
 
 async fn whole_body(session: &mut ServerSession) -> Result<Vec<u8>, Answer> {

@@ -31,7 +31,7 @@ use super::live::Live;
 use super::reply::{Failure, PAGE_TYPE};
 use super::short::{self, in_time};
 use super::tls::{self, Identity};
-use crate::base::fields::Pairs;
+use crate::base::fields::{Fields, Pairs};
 use crate::fast_path::{self, Answer};
 use crate::guard::crowd::Crowd;
 use crate::guard::request::{self, Head, Limits, Refusal};
@@ -247,6 +247,7 @@ impl Connections {
         let method = Method::from_bytes(method.as_bytes()).map_err(|_| Refusal::Method)?;
         let fields: Vec<(&str, &[u8])> = parsed.headers.iter().map(|h| (h.name, h.value)).collect();
         let fields = Pairs(&fields);
+        let last = last || says_close(&fields);
         let limits = self.limits();
         let accepted = request::accept(
             &Head {
@@ -479,6 +480,17 @@ impl Door {
             }
         }
     }
+}
+
+/// Whether `close` stands among the options of any line of `Connection`: then nothing is served after it (RFC 9112 §9.6). pingora looks at lines
+/// that say nothing else.
+fn says_close(fields: &Pairs<'_>) -> bool {
+    let mut close = false;
+    fields.each("connection", &mut |line| {
+        close |=
+            line.split(|byte| *byte == b',').any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
+    });
+    close
 }
 
 /// Resolves when the gateway shuts down.

@@ -18,8 +18,9 @@ use super::place;
 use super::reply::Failure;
 use crate::balance::retry::{self, Attempt, FailedAt, Verdict};
 use crate::base::clock::WallTime;
+use crate::cache::date;
 use crate::plan::{RouteId, UpstreamId};
-use crate::upstream::{NoPlace, Picked, Wanted};
+use crate::upstream::{Group, NoPlace, Picked, Wanted};
 
 /// An answer whose head has come and whose content is still to be read.
 pub struct Answer {
@@ -89,6 +90,7 @@ pub async fn ask(
         let picked = match placed {
             Ok(picked) => picked,
             Err(NoPlace::NoInstance) => return Err(last),
+            Err(NoPlace::CircuitOpen(_)) if last.tries > 0 => return Err(last),
             Err(why) => return Err(Failed { failure: place::failure(why), ..last }),
         };
         tried.push(picked.index);
@@ -106,7 +108,6 @@ pub async fn ask(
         };
         last.failure = failure;
         upstream.metrics.failed(index, at);
-        upstream.group.failed(index, at);
         if at == FailedAt::Timeout {
             upstream.group.took(index, live.clock.mono().since(now));
         }
@@ -130,10 +131,49 @@ async fn attempt(
     live: &Arc<Live>,
     to: Destination,
     onward: &Onward,
-    picked: Picked,
+    mut picked: Picked,
     patience: Duration,
     interim: &mut impl FnMut(&ResponseHeader),
 ) -> Result<Answer, (FailedAt, Failure)> {
+    match asked(live, to, onward, &mut picked, patience, interim).await {
+        Ok(asked) => Ok(Answer {
+            head: asked.head,
+            sent: asked.sent,
+            received: asked.received,
+            instance: picked.endpoint.name().to_owned(),
+            tries: 1,
+            live: live.clone(),
+            session: asked.session,
+            peer: asked.peer,
+            idle: live.upstream(to.upstream).group.plan().timeouts.idle,
+            _picked: picked,
+        }),
+        Err((at, failure)) => {
+            if at != FailedAt::Timeout || peer::is_silent(live.upstream(to.upstream).group.plan(), patience) {
+                picked.failed(at);
+            }
+            Err((at, failure))
+        }
+    }
+}
+
+/// What one instance answered.
+struct Asked {
+    head: Box<ResponseHeader>,
+    sent: WallTime,
+    received: WallTime,
+    session: HttpSession,
+    peer: HttpPeer,
+}
+
+async fn asked(
+    live: &Arc<Live>,
+    to: Destination,
+    onward: &Onward,
+    picked: &mut Picked,
+    patience: Duration,
+    interim: &mut impl FnMut(&ResponseHeader),
+) -> Result<Asked, (FailedAt, Failure)> {
     let upstream = live.upstream(to.upstream);
     let plan = upstream.group.plan();
     let mut head = onward
@@ -145,13 +185,13 @@ async fn attempt(
     let (mut session, reused) = connect(live, upstream, &peer).await.inspect_err(|_| {
         picked.endpoint.connect_failed(picked.addr);
     })?;
-    if peer::is_worn(session.digest(), plan, live.clock.wall()) {
+    if peer::is_worn(session.digest(), &upstream.group, live.clock.wall()) {
         let _ = head.insert_header(http::header::CONNECTION, "close");
     }
     session.set_read_timeout(Some(patience));
     session.set_write_timeout(Some(plan.timeouts.write));
     let sent = live.clock.wall();
-    let head = head_of_answer(&mut session, head, onward.content.clone(), interim)
+    let mut head = head_of_answer(&mut session, head, onward.content.clone(), interim)
         .await
         .map_err(|e| classify(&e, reused))?;
     let received = live.clock.wall();
@@ -159,19 +199,27 @@ async fn attempt(
     let took = live.clock.mono().since(begun);
     upstream.metrics.answered(picked.index, head.status.as_u16(), took);
     upstream.group.took(picked.index, took);
-    upstream.group.answered(picked.index);
-    Ok(Answer {
-        head,
-        sent,
-        received,
-        instance: picked.endpoint.name().to_owned(),
-        tries: 1,
-        live: live.clone(),
-        session,
-        peer,
-        idle: plan.timeouts.idle,
-        _picked: picked,
-    })
+    take_capacity(&upstream.group, picked.index, &mut head);
+    picked.answered(head.status.as_u16(), retry_after(&head.headers, received));
+    Ok(Asked { head, sent, received, session, peer })
+}
+
+/// Takes out of an answer how many requests its instance can hold, where instances may say so.
+pub fn take_capacity(group: &Arc<Group>, index: usize, answer: &mut ResponseHeader) {
+    let Some(capacity) = group.plan().pool.as_ref().and_then(|pool| pool.capacity.as_ref()) else { return };
+    let said = answer.remove_header(&capacity.header);
+    if let Some(size) = said.and_then(|value| value.to_str().ok()?.trim().parse().ok()) {
+        group.told_size(index, size);
+    }
+}
+
+/// What Retry-After says, in seconds or as a date (RFC 9110 §10.2.3).
+pub fn retry_after(fields: &HeaderMap, now: WallTime) -> Option<Duration> {
+    let value = fields.get(http::header::RETRY_AFTER)?.as_bytes().trim_ascii();
+    if !value.is_empty() && value.iter().all(u8::is_ascii_digit) {
+        return std::str::from_utf8(value).ok()?.parse().ok().map(Duration::from_secs);
+    }
+    date::parse(value).map(|at| at.since(now))
 }
 
 async fn connect(

@@ -11,7 +11,7 @@ use crate::cache::status;
 use crate::explain::told::{Answer, Explained, Held, Instance, Now};
 use crate::explain::{self, Lookup, Question, Unclear};
 use crate::plan::UpstreamId;
-use crate::store::inspect::Inspected;
+use crate::store::sight::Sight;
 use crate::store::{Entry, Found, Standing};
 
 /// What is asked of `POST /api/v1/explain`.
@@ -62,7 +62,7 @@ impl Live {
 
     async fn stored(&self, asked: &Lookup) -> Now {
         let cache = self.cache(asked.cache);
-        let Inspected { memory, redis, found } = cache.store.inspect(&asked.key, &asked.fields).await;
+        let Sight { memory, redis, found } = cache.store.sight(&asked.key, &asked.fields).await;
         let memory = match memory {
             Some((_, Standing::Gone)) => Held::Nothing("an answer that was purged".to_owned()),
             Some((entry, standing)) => Held::Answer(Box::new(self.held(&entry, purged(standing)))),

@@ -19,6 +19,7 @@ use crate::store::flight::Flights;
 use crate::store::redis::RedisTier;
 use crate::store::uses::Uses;
 use crate::upstream::Group;
+use crate::ward::Ward;
 
 /// Everything a request may need.
 pub struct Live {
@@ -36,6 +37,8 @@ pub struct Live {
     pub secured: Vec<Option<Arc<tls::Server>>>,
     /// The caches, in the plan's order.
     pub caches: Vec<Arc<Cache>>,
+    /// Who has asked how often, and whose password is known.
+    pub ward: Ward,
     /// The connection to Redis, when there is one.
     pub redis: Option<Arc<RedisTier>>,
     /// Connections for what the cache fetches, and for health checks.

@@ -8,6 +8,7 @@ use pingora::upstreams::peer::HttpPeer;
 
 use crate::base::clock::{MonoTime, WallTime};
 use crate::plan::{Upstream, UpstreamTimeouts};
+use crate::upstream::Group;
 
 /// Which connections may be shared: those of requests, or a health check's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,19 +42,35 @@ pub fn time_left(upstream: &Upstream, first: Option<MonoTime>, now: MonoTime) ->
     Some(total.saturating_sub(first.map_or(Duration::ZERO, |first| now.since(first))))
 }
 
+/// Whether an instance has been silent for as long as one is waited for, so that it may be blamed: not when less time was left for it. A little less
+/// will do, since timers and clocks are not one.
+pub fn is_silent(upstream: &Upstream, silence: Duration) -> bool {
+    silence >= upstream.timeouts.read.mul_f64(0.95)
+}
+
 /// The time for one read when so much is left; never zero, which would mean no limit to some.
 pub fn shortened(read: Duration, left: Duration) -> Duration {
     read.min(left).max(Duration::from_millis(1))
 }
 
-/// Whether a connection is as old as it may become, so that it is to be closed after the request in hand. Its limit is the plan's, give or take
-/// a tenth by the instant it was made: connections made together must not all be made anew together.
-pub fn is_worn(digest: Option<&Digest>, upstream: &Upstream, now: WallTime) -> bool {
-    let Some(limit) = upstream.pool.as_ref().and_then(|pool| pool.recycle) else { return false };
-    let made =
-        digest.and_then(|digest| digest.timing_digest.last()?.as_ref().map(|timing| timing.established_ts));
-    let Some(made) = made.and_then(|made| made.duration_since(UNIX_EPOCH).ok()) else { return false };
-    now.since(WallTime::from_secs(0)).saturating_sub(made) >= spread(limit, made)
+/// Whether a connection is to be closed after the request in hand, which it is taken for now: because it is as old as it may become, or this is its
+/// last request. The age's limit is the plan's, give or take a tenth by the instant it was made: connections made together must not all be
+/// made anew together.
+pub fn is_worn(digest: Option<&Digest>, group: &Group, now: WallTime) -> bool {
+    let (Some(digest), Some(pool)) = (digest, &group.plan().pool) else { return false };
+    let Some(made) = established(digest) else { return false };
+    let old = pool
+        .recycle
+        .is_some_and(|limit| now.since(WallTime::from_secs(0)).saturating_sub(made) >= spread(limit, made));
+    let ends = digest.socket_digest.as_ref().and_then(|socket| {
+        Some((socket.local_addr()?.as_inet().copied()?, socket.peer_addr()?.as_inet().copied()?))
+    });
+    // Counted even when it is old, so that the count is right whatever comes first.
+    ends.is_some_and(|ends| group.uses_up(ends, made)) || old
+}
+
+fn established(digest: &Digest) -> Option<Duration> {
+    digest.timing_digest.last()?.as_ref()?.established_ts.duration_since(UNIX_EPOCH).ok()
 }
 
 /// `limit`, give or take a tenth.

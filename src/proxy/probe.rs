@@ -15,9 +15,9 @@ use pingora::upstreams::peer::{HttpPeer, Scheme};
 
 use super::live::Live;
 use super::peer::{self, Use};
-use crate::balance::check::{Expected, MOST, Unwell, grpc};
+use crate::balance::check::{self, Expected, MOST, Unwell, grpc};
 use crate::plan::{self, Health, HealthCheck, UpstreamId};
-use crate::upstream::probe::Check;
+use crate::upstream::probe::{Check, Seen};
 
 /// What a check is sent as.
 const AGENT: &str = concat!("vanne-health/", env!("CARGO_PKG_VERSION"));
@@ -71,11 +71,20 @@ impl Prober {
         made.map(|(session, _)| session).map_err(|error| Unwell::Connect(told(&error)))
     }
 
-    async fn get(&self, peer: &HttpPeer, path: &str, host: &str, expected: &Expected) -> Result<(), Unwell> {
+    async fn get(
+        &self,
+        peer: &HttpPeer,
+        path: &str,
+        host: &str,
+        expected: &Expected,
+    ) -> Result<Seen, Unwell> {
+        let pool = self.live.upstream(self.upstream).group.plan().pool.as_ref();
+        let size_at = pool.and_then(|pool| pool.capacity.as_ref()?.json.as_deref());
         let mut session = self.connect(peer).await?;
-        let answer = get(&mut session, path, host, expected.asks_content()).await;
+        let answer = get(&mut session, path, host, expected.asks_content() || size_at.is_some()).await;
         let (status, content) = answer.map_err(|error| Unwell::Protocol(told(&error)))?;
-        expected.judge(status, &content)
+        expected.judge(status, &content)?;
+        Ok(Seen { capacity: size_at.and_then(|at| check::number(&content, at)) })
     }
 
     async fn call(&self, mut peer: HttpPeer, service: &str, authority: &str) -> Result<(), Unwell> {
@@ -156,20 +165,20 @@ fn host_of(name: &str) -> &str {
 
 #[async_trait]
 impl Check for Prober {
-    async fn check(&self, addr: SocketAddr, name: &str, health: &Health) -> Result<(), Unwell> {
+    async fn check(&self, addr: SocketAddr, name: &str, health: &Health) -> Result<Seen, Unwell> {
         match &health.check {
             HealthCheck::Tcp if health.tls.is_none() => match tokio::net::TcpStream::connect(addr).await {
-                Ok(_) => Ok(()),
+                Ok(_) => Ok(Seen::default()),
                 Err(error) => Err(Unwell::Connect(error.to_string())),
             },
-            HealthCheck::Tcp => self.connect(&self.peer(addr, name, health)).await.map(drop),
+            HealthCheck::Tcp => self.connect(&self.peer(addr, name, health)).await.map(|_| Seen::default()),
             HealthCheck::Http { path, host, expected } => {
                 let host = host.as_deref().unwrap_or(name);
                 self.get(&self.peer(addr, name, health), path, host, expected).await
             }
             HealthCheck::Grpc { service, host } => {
                 let authority = host.as_deref().unwrap_or(name);
-                self.call(self.peer(addr, name, health), service, authority).await
+                self.call(self.peer(addr, name, health), service, authority).await.map(|()| Seen::default())
             }
         }
     }

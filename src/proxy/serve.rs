@@ -171,6 +171,9 @@ impl Gateway {
             if asked.directives.only_if_cached {
                 return self.fail(session, journey, Failure::OnlyIfCached).await;
             }
+            if self.judge_miss(session, journey).await? == Outcome::Answered {
+                return Ok(());
+            }
             let why = forward_reason(&found, reuse);
             if asked.resume.is_some() && !self.flies(asked, slot.unwrap_or(found.slot)) {
                 return self.resume_alone(session, journey, asked).await;
@@ -322,6 +325,9 @@ impl Gateway {
         journey: &mut Journey,
         asked: &Asked,
     ) -> pingora::Result<()> {
+        if self.judge_miss(session, journey).await? == Outcome::Answered {
+            return Ok(());
+        }
         let (writer, mut reader) = asked.cache.flights.alone();
         self.spawn(asked, None, writer, false, None);
         let why = match asked.unstored {
@@ -533,6 +539,7 @@ impl Gateway {
             cache_status: member,
             request_id: journey.request_id.clone(),
             via: self.live.plan.server.name.clone(),
+            changes: journey.pass.answer.clone(),
             hsts: self.hsts(journey).cloned(),
         }
     }

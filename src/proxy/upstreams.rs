@@ -20,6 +20,10 @@ pub struct Shown {
     pub name: String,
     /// Requests that wait for a place on one of its instances.
     pub waiting: usize,
+    /// So few instances are up that all are used.
+    pub panic: bool,
+    /// Whether it is asked: `closed`, `open` or `half-open`; `None` without a breaker.
+    pub circuit: Option<String>,
     /// Its instances.
     pub instances: Vec<Instance>,
 }
@@ -45,6 +49,8 @@ pub struct Instance {
     pub backup: bool,
     /// Requests in flight.
     pub in_flight: u32,
+    /// How many it may have at once, not counting `overflow`; `None` without a pool.
+    pub size: Option<u32>,
 }
 
 /// An order for one instance.
@@ -108,6 +114,8 @@ fn shown(live: &Live, upstream: &Upstream) -> Shown {
     Shown {
         name: group.name().to_string(),
         waiting: group.waiting(),
+        panic: group.panics(),
+        circuit: group.circuit().map(|circuit| circuit.as_str().to_owned()),
         instances: states.filter_map(|(index, state)| instance(live, upstream, index, state)).collect(),
     }
 }
@@ -124,6 +132,7 @@ fn instance(live: &Live, upstream: &Upstream, index: usize, state: State) -> Opt
         weight: endpoint.weight(),
         backup: endpoint.is_backup(),
         in_flight: endpoint.in_flight(),
+        size: upstream.group.plan().pool.as_ref().map(|pool| endpoint.size(pool)),
     })
 }
 

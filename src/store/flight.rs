@@ -18,8 +18,9 @@ use tokio::sync::{Notify, watch};
 
 use super::{Began, lock};
 
-/// How many bytes of an answer that is not stored may wait for its slowest reader.
-const WINDOW: usize = 256 * 1024;
+/// How many bytes of an answer that is not stored may wait for its slowest reader: one read ahead of the one that is being sent. Every client that does not read
+/// holds so much.
+const WINDOW: usize = 32 * 1024;
 
 /// The flights of one store, by slot.
 pub struct Flights<W> {

@@ -31,6 +31,7 @@ pub mod inspect;
 mod memory;
 mod purges;
 pub mod redis;
+pub mod sight;
 pub mod uses;
 
 use self::behind::{Ahead, Job, Settle};

@@ -39,7 +39,9 @@ use crate::cache::record::{self, Stored, VARIANTS_SUM, Variants};
 use crate::observe::metrics::RedisMetrics;
 use crate::plan;
 
+pub mod figures;
 pub mod lease;
+pub mod limit;
 mod log;
 pub mod relay;
 

@@ -9,10 +9,12 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::capacity::Uses;
 use super::{Group, Picked, Wanted};
 use crate::plan::{self, Priority};
 
@@ -25,6 +27,8 @@ pub enum NoPlace {
     QueueFull,
     /// It waited as long as it may.
     TimedOut,
+    /// The upstream is not asked because its exchanges failed; asking again makes sense after so long.
+    CircuitOpen(Duration),
 }
 
 /// The pool of one group.
@@ -34,6 +38,7 @@ pub(super) struct Pool {
     line: Mutex<Line>,
     /// How many wait, readable without the lock.
     waiting: AtomicUsize,
+    pub(super) uses: Uses,
 }
 
 /// Who waits, in the order of their coming: the high class first.
@@ -67,7 +72,7 @@ enum Entered<'a> {
 
 impl Pool {
     pub(super) fn new(limits: plan::Pool) -> Self {
-        Self { limits, line: Mutex::default(), waiting: AtomicUsize::new(0) }
+        Self { limits, line: Mutex::default(), waiting: AtomicUsize::new(0), uses: Uses::default() }
     }
 
     pub(super) fn limits(&self) -> &plan::Pool {
@@ -104,12 +109,12 @@ impl Line {
 }
 
 impl Group {
-    /// Chooses an instance and counts the request as in flight there; waits for a place while all that may be used are full. Dropped while
-    /// it waits, it leaves the queue.
-    ///
-    /// # Errors
-    /// Why there is no place.
-    pub async fn enter(self: &Arc<Self>, wanted: Wanted, priority: Priority) -> Result<Picked, NoPlace> {
+    /// A place on an instance, waited for if need be. Dropped while it waits, it leaves the queue.
+    pub(super) async fn find_place(
+        self: &Arc<Self>,
+        wanted: Wanted,
+        priority: Priority,
+    ) -> Result<Picked, NoPlace> {
         let Some(pool) = &self.pool else { return self.pick(&wanted).ok_or(NoPlace::NoInstance) };
         let mut turn = match self.enter_or_queue(pool, wanted, priority)? {
             Entered::At(picked) => return Ok(picked),
@@ -208,8 +213,6 @@ impl Drop for Turn<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::task::JoinHandle;
 
     use super::*;
@@ -229,6 +232,8 @@ mod tests {
         fn checked(&self, _: usize, _: bool) {}
         fn ejected(&self, _: usize) {}
         fn state(&self, _: usize, _: &'static str, _: Duration) {}
+        fn panics(&self, _: bool) {}
+        fn circuit(&self, _: bool) {}
         fn waiting(&self, _: usize) {}
         fn waited(&self, _: Duration) {}
         fn rejected(&self, why: &'static str) {
@@ -237,7 +242,15 @@ mod tests {
     }
 
     fn pool(size: u32, overflow: u32, queue: usize) -> plan::Pool {
-        plan::Pool { size, overflow, timeout: Duration::from_secs(30), queue, recycle: None }
+        plan::Pool {
+            size,
+            overflow,
+            timeout: Duration::from_secs(30),
+            queue,
+            recycle: None,
+            recycle_count: 0,
+            capacity: None,
+        }
     }
 
     fn group(instances: u16, pool: plan::Pool) -> (Arc<Group>, Arc<Told>) {
@@ -258,6 +271,8 @@ mod tests {
             },
             tries: 3,
             eject: None,
+            panic: 0,
+            breaker: None,
             pool: Some(pool),
             sticky: None,
             host: HostRule::Client,

@@ -20,6 +20,13 @@ use crate::base::dice::Dice;
 use crate::base::unit::show_duration;
 use crate::plan::Health;
 
+/// What an instance that is well said of itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// How many requests it can hold.
+    pub capacity: Option<u32>,
+}
+
 /// Makes one health check. Implemented where sockets are spoken.
 #[async_trait]
 pub trait Check: Send + Sync + 'static {
@@ -27,7 +34,7 @@ pub trait Check: Send + Sync + 'static {
     ///
     /// # Errors
     /// Why it counts as a failure.
-    async fn check(&self, addr: SocketAddr, name: &str, health: &Health) -> Result<(), Unwell>;
+    async fn check(&self, addr: SocketAddr, name: &str, health: &Health) -> Result<Seen, Unwell>;
 }
 
 /// Checks and resolves all endpoints of a group until `stop` is true, or can never become it because its sender is gone. A check or look-up
@@ -87,16 +94,16 @@ async fn check_forever(group: &Arc<Group>, endpoint: &Endpoint, health: &Health,
 
 /// Asks the endpoint once; when it fails and the name has an address of the other family, asks there too: the instance may listen on one
 /// family only.
-async fn ask(endpoint: &Endpoint, health: &Health, check: &dyn Check) -> Result<(), Unwell> {
+async fn ask(endpoint: &Endpoint, health: &Health, check: &dyn Check) -> Result<Seen, Unwell> {
     let addr = endpoint.next_addr().ok_or(Unwell::Unresolved)?;
     let failure = match ask_at(addr, endpoint, health, check).await {
-        Ok(()) => return Ok(()),
+        Ok(seen) => return Ok(seen),
         Err(why) => why,
     };
     let other = endpoint.other_family(addr).ok_or_else(|| failure.clone())?;
-    ask_at(other, endpoint, health, check).await.map_err(|_| failure)?;
+    let seen = ask_at(other, endpoint, health, check).await.map_err(|_| failure)?;
     endpoint.connect_failed(addr);
-    Ok(())
+    Ok(seen)
 }
 
 /// A check that panics has failed. If it ended the loop, an endpoint that is down at that moment would stay down for good.
@@ -105,7 +112,7 @@ async fn ask_at(
     endpoint: &Endpoint,
     health: &Health,
     check: &dyn Check,
-) -> Result<(), Unwell> {
+) -> Result<Seen, Unwell> {
     if let Some(port) = health.port {
         addr.set_port(port);
     }
@@ -113,7 +120,11 @@ async fn ask_at(
     asked.await.unwrap_or(Err(Unwell::Broken))
 }
 
-fn record(group: &Arc<Group>, endpoint: &Endpoint, result: Result<(), Unwell>) {
+fn record(group: &Arc<Group>, endpoint: &Endpoint, result: Result<Seen, Unwell>) {
+    if let Ok(Seen { capacity: Some(size) }) = result {
+        group.told_size(endpoint.index(), size);
+    }
+    let result = result.map(drop);
     let since = endpoint.since();
     let change = group.record_check(endpoint.index(), &result);
     let lasted = show_duration(endpoint.since().since(since));

@@ -6,9 +6,12 @@ use http::{HeaderMap, Method};
 use vanne::base::fields::Pairs;
 use vanne::cache::{date, directive, range, record, vary};
 use vanne::config::{Overrides, Source, load};
+use vanne::forward::edit;
 use vanne::guard::chunks::Chunks;
 use vanne::guard::client::TrustedProxies;
+use vanne::guard::rate::KeyBy;
 use vanne::guard::request::{Head, Limits, accept};
+use vanne::guard::{access, auth, cors};
 
 /// Reads the bytes, and panics when what must hold does not.
 pub type Target = fn(&[u8]);
@@ -23,6 +26,9 @@ pub const ALL: &[(&str, Target)] = &[
     ("range", ranges),
     ("record", stored),
     ("config", configuration),
+    ("ward", ward),
+    ("lists", lists),
+    ("edits", edits),
 ];
 
 /// Chunked content: what is written anew means the same, however the input was cut.
@@ -142,6 +148,84 @@ pub fn ranges(input: &[u8]) {
 pub fn stored(input: &[u8]) {
     if let Ok(stored) = record::decode(Bytes::copy_from_slice(input)) {
         assert!(record::decode(record::encode(&stored).into()).is_ok());
+    }
+}
+
+/// What stands before a route, from a request's fields: credentials are names and passwords, pages are told of themselves alone.
+pub fn ward(input: &[u8]) {
+    let fields = fields(input.split(|byte| *byte == b'\n'));
+    let fields = Pairs(&fields);
+    if let Some(given) = auth::credentials(&fields) {
+        assert!(
+            !given.name.is_empty() && !given.name.contains(':') && !given.name.chars().any(char::is_control)
+        );
+    }
+    let sites = ["https://app.test", "https://*.app.test:8443"];
+    let rules = cors::Rules {
+        origins: cors::Origins::These(sites.iter().filter_map(|site| cors::Origin::parse(site)).collect()),
+        methods: vec![Method::PUT],
+        headers: cors::Names::Any,
+        expose: Vec::new(),
+        credentials: true,
+        max_age: std::time::Duration::from_secs(1),
+    };
+    for (name, value) in rules.answer(&fields).into_iter().chain(rules.preflight(&fields)) {
+        if name == "access-control-allow-origin" {
+            let origin = value.to_str().expect("a site");
+            let own = origin == "https://app.test"
+                || (origin.starts_with("https://")
+                    && origin.ends_with(".app.test:8443")
+                    && !origin[8..].contains('/'));
+            assert!(own, "{origin:?}");
+        }
+    }
+    cors::preflight(&Method::OPTIONS, &fields);
+    let client = std::net::IpAddr::from([192, 0, 2, 1]);
+    for key in [KeyBy::Address, KeyBy::Token, KeyBy::All, KeyBy::Cookie("a".into())] {
+        assert_eq!(key.key(client, &fields), key.key(client, &fields));
+    }
+}
+
+/// Files of networks and of users, and sites: what reads can be used.
+pub fn lists(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    if let Ok(networks) = access::read_list(text) {
+        let denied = access::Access::new(&[], &networks);
+        assert!(networks.iter().all(|network| !denied.allows(network.addr())));
+        let allowed = access::Access::new(&networks, &[]);
+        assert!(networks.iter().all(|network| allowed.allows(network.addr())));
+    }
+    let _ = auth::Users::of_lines(text.lines());
+    for line in text.lines() {
+        if let Some(site @ cors::Origin::Exact(_)) = cors::Origin::parse(line) {
+            assert!(site.is(line) && !site.is("null") && !site.is("*"));
+        }
+    }
+}
+
+/// The value of a field with variables (the first line) and what they stand for (the second): whatever comes out is one value on one line.
+pub fn edits(input: &[u8]) {
+    let mut lines = input.splitn(2, |byte| *byte == b'\n').map(std::str::from_utf8);
+    let (Some(Ok(value)), Some(Ok(fact))) = (lines.next(), lines.next()) else { return };
+    let Ok(template) = edit::Template::parse(value) else { return };
+    let facts = edit::Facts {
+        client: [192, 0, 2, 1].into(),
+        host: fact,
+        method: "GET",
+        path: fact,
+        request_id: fact,
+        route: fact,
+        https: false,
+        user: Some(fact),
+    };
+    let name = http::HeaderName::from_static("x-own");
+    let edits = edit::Edits { set: vec![(name, template)], ..edit::Edits::default() };
+    for change in edits.changes(&facts) {
+        if let edit::Change::Set(_, value) = change {
+            assert!(
+                !value.is_empty() && !value.as_bytes().iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0))
+            );
+        }
     }
 }
 

@@ -205,6 +205,8 @@ pub fn plan(url: &str) -> plan::Plan {
             trust: Duration::from_secs(10),
         }),
         upstreams: Vec::new(),
+        limits: Vec::new(),
+        realms: Vec::new(),
         caches: vec![plan::Cache {
             name: "api".into(),
             rules: Default::default(),

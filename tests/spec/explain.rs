@@ -34,6 +34,25 @@ match = { path = "/v1/query", method = ["POST"] }
 upstream = "api"
 cache = { use = "api", key = { body = "json" } }
 
+[limits.each]
+rate = "10/s"
+
+[access.office]
+allow = ["192.0.2.0/24"]
+
+[auth.staff]
+users = ["alice:$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"]
+
+[[routes]]
+name = "staff"
+match = { path = "/v1/staff/*" }
+upstream = "api"
+cache = "api"
+access = "office"
+limits = ["each"]
+auth = "staff"
+request_headers = { set = { X-Tenant = "ours" } }
+
 [[routes]]
 name = "health"
 match = { path = "/health" }
@@ -53,6 +72,21 @@ upstream = "api"
 cache = "api"
 strip_prefix = "/v1"
 "#;
+
+#[tokio::test]
+async fn what_stands_before_a_route_is_told_and_its_edits_are_made_before_the_key() {
+    let ask =
+        ["GET", "http://a.test/v1/staff/1", "-H", "X-Tenant: theirs", "-H", "Authorization: Basic YTpi"];
+    let (told, code) = explained(&ask).await;
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("judged by its address, limit each, a password of staff\n"), "{told}");
+    assert!(told.contains("ours") && !told.contains("theirs"), "{told}");
+    assert!(!told.contains("$2a$") && !told.contains("YTpi"), "{told}");
+    assert!(
+        told.contains("stored, fresh for 3600 s"),
+        "stripped of its credentials it may be shared: {told}"
+    );
+}
 
 /// What the program says, and its exit code.
 async fn explained(arguments: &[&str]) -> (String, Option<i32>) {

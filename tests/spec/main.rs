@@ -15,6 +15,20 @@ mod guard;
 
 mod hostile;
 
+mod hostile_cache;
+
+mod hostile_flow;
+
+mod siege;
+
+mod rates;
+
+mod access;
+
+mod cors;
+
+mod headers;
+
 mod route;
 
 mod cache;
@@ -39,6 +53,8 @@ mod purge;
 
 mod fleet;
 
+mod stored;
+
 mod balance;
 
 mod pick;
@@ -54,6 +70,8 @@ mod operate;
 mod pool;
 
 mod eject;
+
+mod breaker;
 
 mod forward;
 

@@ -279,6 +279,80 @@ async fn a_connection_is_recycled_by_its_age() {
     }
 }
 
+#[tokio::test]
+async fn a_connection_is_recycled_by_its_count() {
+    for cached in [false, true] {
+        let a = slow(&Gate::new("unused")).await;
+        let edge = Edge::before(&[a.address()]).upstream("pool = { recycle_count = 3 }");
+        let edge = if cached { edge } else { edge.without_cache() }.start().await;
+        for i in 1..=7 {
+            edge.get("/").await.expect(200);
+            let last = a.last("/").header("connection") == Some("close");
+            assert_eq!(last, i % 3 == 0, "request {i}, cached: {cached}");
+        }
+        assert_eq!(a.connections(), 3, "cached: {cached}");
+        edge.finish().await;
+    }
+}
+
+/// The instance says how many requests it can hold, in its answers or to its health checks; the pool follows, up and down, within what is
+/// believed, and clients do not see it.
+#[tokio::test]
+async fn an_instance_says_how_many_requests_it_can_hold() {
+    for (cached, by_check) in [(false, false), (true, false), (false, true)] {
+        let gate = Gate::new("the database");
+        let a = slow(&gate).await;
+        let say = |size: &str| {
+            let answer = reply(200).cache("no-store").header("x-pool", size).body("quick");
+            if by_check {
+                a.set("/ready", reply(200).body(format!("{{\"pool\":{{\"free\":{size}}}}}")));
+            } else {
+                a.set("/tell", answer);
+            }
+        };
+        say("1");
+        let checks = "health = { path = \"/ready\", every = \"20ms\", timeout = \"5s\" }\n";
+        let (checks, json) = if by_check { (checks, ", json = \"/pool/free\"") } else { ("", "") };
+        let edge = Edge::before(&[a.address()]).upstream(&format!(
+            "{checks}pool = {{ size = 3, overflow = 0, capacity = {{ header = \"X-Pool\", max = 4{json} }} }}"
+        ));
+        let edge = if cached { edge } else { edge.without_cache() }.start().await;
+        let told = |size: u64| {
+            let edge = &edge;
+            async move {
+                if !by_check {
+                    assert_eq!(edge.get("/tell").await.expect(200).header("x-pool"), None);
+                }
+                let shown = || async {
+                    let text = edge.admin().get("/api/v1/upstreams").send().await.expect(200).text();
+                    let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+                    json["upstreams"][0]["instances"][0]["size"] == size
+                };
+                poll_until(&format!("the size to be {size}"), shown).await;
+            }
+        };
+        told(1).await;
+        let held = ask(&edge, "/slow/1");
+        gate.arrived(1).await;
+        let waits = ask(&edge, "/slow/2");
+        until_waiting(&edge, 1).await;
+        if by_check {
+            say("2");
+            gate.arrived(2).await;
+            told(2).await;
+        }
+        gate.release();
+        for answer in [held, waits] {
+            answer.await.expect("asked").expect(200);
+        }
+        say("1000");
+        told(4).await;
+        say("0");
+        told(1).await;
+        edge.finish().await;
+    }
+}
+
 /// An API instance whose database pool counts what is asked of it at once.
 #[derive(Clone)]
 struct Counting {

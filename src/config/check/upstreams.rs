@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
+use super::failures;
 use super::health::health;
 use crate::balance::Method;
-use crate::balance::eject::Rules;
 use crate::balance::sticky::{Cookie, SameSite, Secure};
 use crate::base::name::UpstreamName;
 use crate::config::file::{
-    BalanceTable, EjectTable, File, PoolTable, Server, StickyTable, UpstreamTable, time,
+    BalanceTable, CapacityTable, File, HealthTable, PoolTable, Server, StickyTable, UpstreamTable, time,
 };
-use crate::config::kind::{Balance, List, OrOff};
+use crate::config::kind::{Balance, CheckType, List, OrOff};
 use crate::config::problem::{Problem, Spot};
 use crate::config::read::{Reader, Set};
-use crate::plan::{Instance, Pool, Sticky, StickyKey, Upstream, UpstreamTimeouts};
+use crate::plan::{Capacity, Instance, Pool, Sticky, StickyKey, Upstream, UpstreamTimeouts};
 
 /// All upstreams.
 pub fn all(file: &File, reader: &mut Reader<'_>) -> Option<Vec<Upstream>> {
@@ -47,11 +47,16 @@ fn upstream(name: &str, table: &UpstreamTable, reader: &mut Reader<'_>) -> Optio
         },
         tries: table.tries.value()?.as_u32(),
         pool: match table.pool.value()? {
-            OrOff::On(table) => Some(pool(table)?),
+            OrOff::On(pool) => Some(self::pool(pool, &table.health, reader)?),
             OrOff::Off => None,
         },
         eject: match table.eject.value()? {
-            OrOff::On(table) => Some(eject(table, reader)?),
+            OrOff::On(table) => Some(failures::eject(table, reader)?),
+            OrOff::Off => None,
+        },
+        panic: table.panic.value()?.as_u32(),
+        breaker: match table.breaker.value()? {
+            OrOff::On(table) => Some(failures::breaker(table, reader)?),
             OrOff::Off => None,
         },
         sticky: match table.sticky.value()? {
@@ -156,28 +161,39 @@ fn total(table: &UpstreamTable, reader: &mut Reader<'_>) -> Option<Option<Durati
     Some(Some(total))
 }
 
-fn eject(table: &EjectTable, reader: &mut Reader<'_>) -> Option<Rules> {
-    let (first, most) = (time(&table.time)?, time(&table.max_time)?);
-    if most < first {
-        reader.report(
-            Problem::of(&table.time.spot, "an instance would be out for longer than `max_time`")
-                .also(&table.max_time.spot, "the longest time")
-                .help("write a longer `max_time`, or a shorter `time`"),
-        );
-        return None;
-    }
-    let (after, share) = (table.after.value()?.as_u32(), table.share.value()?.as_u32());
-    Some(Rules { after, time: first, most, share })
-}
-
-fn pool(table: &PoolTable) -> Option<Pool> {
+fn pool(table: &PoolTable, health: &Set<OrOff<HealthTable>>, reader: &mut Reader<'_>) -> Option<Pool> {
     Some(Pool {
         size: table.size.value()?.as_u32(),
         overflow: table.overflow.value()?.as_u32(),
         timeout: time(&table.timeout)?,
         queue: usize::try_from(table.queue.value()?.as_u32()).ok()?,
         recycle: Some(time(&table.recycle)?).filter(|age| !age.is_zero()),
+        recycle_count: table.recycle_count.value()?.as_u32(),
+        capacity: match table.capacity.value()? {
+            OrOff::On(table) => Some(capacity(table, health, reader)?),
+            OrOff::Off => None,
+        },
     })
+}
+
+fn capacity(
+    table: &CapacityTable,
+    health: &Set<OrOff<HealthTable>>,
+    reader: &mut Reader<'_>,
+) -> Option<Capacity> {
+    let json = table.json.optional()?.map(|place| place.0.clone());
+    let asks = match health.value()? {
+        OrOff::On(checks) => *checks.r#type.value()? == CheckType::Http,
+        OrOff::Off => false,
+    };
+    if json.is_some() && !asks {
+        reader.report(
+            Problem::of(&table.json.spot, "no health check of this upstream has an answer with content")
+                .help("write health = { path = … }, or remove this: `header` needs no checks"),
+        );
+        return None;
+    }
+    Some(Capacity { header: table.header.value()?.clone(), json, max: table.max.value()?.as_u32() })
 }
 
 fn servers(set: &Set<List<Server>>, reader: &mut Reader<'_>) -> Option<Vec<Instance>> {

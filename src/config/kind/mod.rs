@@ -5,6 +5,7 @@ mod group;
 mod listen;
 mod number;
 mod text;
+mod ward;
 mod word;
 
 pub use address::{Address, AdminAddress, HostName, HostPort, Network, RedisUrl};
@@ -14,6 +15,7 @@ pub use number::{AnySize, AnyTime, Count, LeaseTime, Size, Statuses, Threads, Ti
 pub use text::{
     Asked, CookieName, JsonPlace, JsonPointer, Label, Path, Prefix, Pseudonym, Regexp, Text, Token,
 };
+pub use ward::{Authorization, FieldValue, FrameWord, Hits, PerTime, RealmText, Scope, UserLine, user_help};
 pub use word::{Balance, BodyForm, CheckType, Level, Versions};
 
 /// Letters, digits and what may stand between them in a name.

@@ -20,8 +20,8 @@ use crate::cache::policy::{self, Bypass, Exchange, LifetimeSource, Refuse, Reque
 use crate::cache::record::Record;
 use crate::forward::edit::{self, Changes};
 use crate::guard::request::{self, Accepted, Head, Limits};
-use crate::plan::{Action, CacheId, Plan, Route, RouteId, UpstreamId};
 use crate::plan::ward::Ward;
+use crate::plan::{Action, CacheId, Plan, Route, RouteId, UpstreamId};
 use crate::route::Mismatch;
 
 pub mod told;
@@ -219,7 +219,7 @@ impl Request<'_> {
 
     /// What it must pass first.
     fn tell_ward(&self, out: &mut Explanation, ward: &Ward) {
-        let asked = &mut out.told.judged_by;
+        let mut asked = Vec::new();
         if ward.access.is_some() {
             asked.push("its address".to_owned());
         }
@@ -232,6 +232,7 @@ impl Request<'_> {
         if let Some(id) = ward.realm {
             asked.push(format!("a password of {}", self.plan.realms[id].name));
         }
+        out.told.judged_by = asked;
     }
 
     /// Its fields as they are once the route has changed them.

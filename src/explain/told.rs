@@ -18,7 +18,7 @@ pub struct Explained {
     pub route: Option<Route>,
     /// The others, and why they do not.
     pub other_routes: Vec<Route>,
-    /// What it must pass before anything is done with it.
+    /// What it must pass before anything else.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub judged_by: Vec<String>,
     /// The answer that the gateway gives itself.

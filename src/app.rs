@@ -134,7 +134,7 @@ pub fn start_with(plan: Plan, inherited: &Inheritance) -> Result<Running, StartE
 pub fn wrong_with(listener: &plan::Listener) -> Option<String> {
     let settings = listener.tls.as_ref()?;
     let name = listener.name.as_str();
-    match tls::check(settings) {
+    match tls::check(settings, listener.http) {
         Err(wrong) => Some(format!("listen.{name}.tls: {wrong}")),
         Ok(pairs) => settings.certificates.iter().zip(pairs).find_map(|(files, pair)| {
             let why = pair.untimely?.as_str();

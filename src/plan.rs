@@ -78,6 +78,10 @@ pub struct Listener {
     pub limits: ClientLimits,
     /// How its connections are secured; `None`: not at all.
     pub tls: Option<listen::Tls>,
+    /// Which HTTP its clients may speak.
+    pub http: listen::Versions,
+    /// What a client of HTTP/2 may take.
+    pub http2: listen::Http2,
     /// Every request that did not come over TLS is sent to this port for HTTPS.
     pub https_port: Option<u16>,
 }

@@ -75,14 +75,14 @@ fn secured(
     let Some(settings) = &plan.tls else { return Ok(None) };
     let failed = |wrong| StartError::Tls { listener: plan.name.to_string(), wrong };
     let known = before.and_then(|live| {
-        let same = |l: &plan::Listener| l.name == plan.name && l.tls == plan.tls;
+        let same = |l: &plan::Listener| l.name == plan.name && l.tls == plan.tls && l.http == plan.http;
         live.secured.get(live.plan.listeners.iter().position(same)?)?.clone()
     });
     if let Some(known) = known {
         known.reload().map_err(failed)?;
         return Ok(Some(known));
     }
-    let server = Arc::new(tls::Server::new(settings, metrics.tls(&plan.name)).map_err(failed)?);
+    let server = Arc::new(tls::Server::new(settings, plan.http, metrics.tls(&plan.name)).map_err(failed)?);
     if !settings.reload.is_zero() {
         tokio::spawn(tls::watch::run(Arc::downgrade(&server), plan.name.to_string(), settings.reload));
     }

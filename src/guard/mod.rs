@@ -7,5 +7,6 @@ pub mod chunks;
 pub mod client;
 pub mod crowd;
 mod framing;
+pub mod http2;
 pub mod request;
 mod target;

@@ -39,6 +39,7 @@ mod dated;
 pub mod deliver;
 pub mod exchange;
 pub mod fill;
+mod http2;
 pub mod journey;
 pub mod live;
 pub mod onward;
@@ -93,6 +94,10 @@ impl Gateway {
 
     /// Who sent it, by what connection, under which id.
     fn enter(&self, session: &mut Session, journey: &mut Journey) {
+        if journey.admitted.is_none() {
+            // What HTTP/2 found out comes with the request, not with its connection.
+            journey.admitted = session.req_header().extensions.get::<Arc<Admitted>>().map(|a| (**a).clone());
+        }
         if let Some(admitted) = &journey.admitted {
             let limits = &self.live.plan.listeners[admitted.listener].limits;
             session.set_read_timeout(Some(limits.read_timeout));
@@ -160,7 +165,7 @@ impl Gateway {
                 Ok(Outcome::Answered)
             }
             // No key holds the content of a GET, but an instance may answer by it (RFC 9110 §9.3.1).
-            Action::Forward { cache: Some(_), .. } if has_content(session.req_header()) => Ok(Outcome::Pass),
+            Action::Forward { cache: Some(_), .. } if has_content(session) => Ok(Outcome::Pass),
             Action::Forward { upstream, cache: Some(cache) } => {
                 let to = Destination { route, upstream: *upstream };
                 match &self.live.route(route).content_key {
@@ -697,10 +702,15 @@ impl Admitted {
 }
 
 /// Whether a GET or HEAD comes with content.
-fn has_content(head: &RequestHeader) -> bool {
+fn has_content(session: &mut Session) -> bool {
+    let head = session.req_header();
+    if !matches!(head.method, Method::GET | Method::HEAD) {
+        return false;
+    }
     let coded = head.headers.contains_key(header::TRANSFER_ENCODING);
-    matches!(head.method, Method::GET | Method::HEAD)
-        && (coded || fill::content_length(&head.headers).is_some_and(|length| length > 0))
+    let framed = coded || fill::content_length(&head.headers).is_some_and(|length| length > 0);
+    // HTTP/2 needs no field to announce content.
+    framed || (head.version == Version::HTTP_2 && !session.as_downstream_mut().is_body_empty())
 }
 
 /// Changes the fields of an answer as a plain map. Lower-case names are the same to every reader (RFC 9110 §5.1).

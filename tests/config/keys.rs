@@ -12,6 +12,7 @@ const BASE: &str = r#"
 certificates = [{ cert = "base.pem", key = "base.key" }]
 client_ca = "base-ca.pem"
 [listen.web.tls.hsts]
+[listen.web.http2]
 [admin]
 [log]
 [redis]

@@ -11,6 +11,8 @@ mod edge;
 
 mod tls;
 
+mod http2;
+
 mod guard;
 
 mod hostile;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::config::setting::FromText;
 use crate::config::table::words;
-use crate::plan::listen::{Profile, UnknownNames};
+use crate::plan::listen::{Profile, UnknownNames, Versions};
 
 words! { Profile, "a profile of TLS",
     "intermediate" => Self::Intermediate,
@@ -14,6 +14,21 @@ words! { Profile, "a profile of TLS",
 words! { UnknownNames, "a way to treat unknown names",
     "first" => Self::First,
     "refuse" => Self::Refuse,
+}
+
+/// Which HTTP is spoken, as written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpVersions {
+    /// What fits: over TLS both, else HTTP/1.
+    Auto,
+    /// These.
+    Only(Versions),
+}
+
+words! { HttpVersions, "a choice of HTTP versions",
+    "auto" => Self::Auto,
+    "http1" => Self::Only(Versions::One),
+    "http2" => Self::Only(Versions::Two),
 }
 
 /// Whether a client must show a certificate.

@@ -9,7 +9,7 @@ mod word;
 
 pub use address::{Address, AdminAddress, HostName, HostPort, Network, RedisUrl};
 pub use group::{ByStatus, List, Named, OneOrMany, OrOff};
-pub use listen::{ClientAuth, FilePath};
+pub use listen::{ClientAuth, FilePath, HttpVersions};
 pub use number::{AnySize, AnyTime, Count, Size, Statuses, Threads, Time, Timeout};
 pub use text::{CookieName, JsonPointer, Label, Path, Prefix, Pseudonym, Text, Token};
 pub use word::{BodyForm, CheckType, Level};

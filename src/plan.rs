@@ -9,7 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::balance::Method as Balance;
+use crate::balance::check::Expected;
 use crate::balance::eject::Rules as Eject;
+use crate::balance::split::Split;
+use crate::balance::sticky::Cookie;
 use crate::base::name::{CacheName, ListenerName, RouteName, UpstreamName};
 use crate::base::unit::ByteSize;
 use crate::cache::Rules as CacheRules;
@@ -202,6 +205,8 @@ pub struct Upstream {
     pub eject: Option<Eject>,
     /// How many requests each instance may have at once; `None`: no limit.
     pub pool: Option<Pool>,
+    /// Whether clients stay with their instance; `None`: they do not.
+    pub sticky: Option<Sticky>,
     /// What the instances see as `Host`.
     pub host: HostRule,
 }
@@ -232,6 +237,36 @@ pub struct Pool {
     pub recycle: Option<Duration>,
 }
 
+/// Clients stay with their instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sticky {
+    /// What the cookie is like.
+    pub cookie: Cookie,
+    /// What it is made with.
+    pub key: StickyKey,
+}
+
+/// Where the secret of cookies comes from.
+#[derive(Clone, PartialEq, Eq)]
+pub enum StickyKey {
+    /// The configuration. `Debug` hides it.
+    Secret(String),
+    /// A file, read at the start.
+    File(PathBuf),
+    /// Chance: each process has its own.
+    Random,
+}
+
+impl std::fmt::Debug for StickyKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Secret(_) => f.write_str("Secret(***)"),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Random => f.write_str("Random"),
+        }
+    }
+}
+
 /// Who goes first when requests wait for an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Priority {
@@ -247,31 +282,66 @@ pub enum Priority {
 pub struct Health {
     /// What is asked.
     pub check: HealthCheck,
+    /// The port that is asked; `None`: the instance's own.
+    pub port: Option<u16>,
+    /// The check goes over TLS so; `None`: in the clear.
+    pub tls: Option<CheckTls>,
     /// The time between two checks of one instance; each wait is jittered by ±10 %.
     pub every: Duration,
+    /// The same while the instance is down.
+    pub every_down: Duration,
     /// The budget of a whole check: connect, request, answer.
     pub timeout: Duration,
     /// Failures in a row that take an instance out; at least 1.
     pub fall: u32,
     /// Successes in a row that bring it back; at least 1.
     pub rise: u32,
+    /// What an instance is before its first check.
+    pub start: HealthStart,
     /// Brought back, its share grows from little to all of it over this time; zero: at once.
     pub slow_start: Duration,
+}
+
+/// What an instance is before its first check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HealthStart {
+    /// Up, until checks fail.
+    Up,
+    /// Down, until a check succeeds.
+    Down,
+}
+
+/// How a check goes over TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckTls {
+    /// The name asked for, and verified; `None`: the instance's host.
+    pub sni: Option<String>,
+    /// A file with the certificates (PEM) that vouch for the instances; `None`: those the system trusts.
+    pub ca: Option<PathBuf>,
+    /// Whether the instance's certificate must be valid and for that name.
+    pub verify: bool,
 }
 
 /// What a health check asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HealthCheck {
-    /// A TCP connection is accepted.
+    /// A TCP connection is accepted; with TLS, its handshake ends well.
     Tcp,
-    /// A GET is answered with an expected status.
+    /// A GET is answered as expected.
     Http {
         /// The path and query asked for.
         path: String,
         /// The `Host` sent; `None`: the instance's address.
         host: Option<String>,
-        /// The statuses that count as success, as inclusive ranges.
-        expect: Vec<(u16, u16)>,
+        /// What the answer must be like.
+        expected: Expected,
+    },
+    /// `grpc.health.v1.Health/Check` over HTTP/2 is answered with SERVING.
+    Grpc {
+        /// The service asked about; empty: the server as a whole.
+        service: String,
+        /// The `:authority` sent; `None`: the instance's address.
+        host: Option<String>,
     },
 }
 
@@ -324,6 +394,8 @@ pub struct Route {
     pub action: Action,
     /// How the path is changed before it is sent on.
     pub rewrite: Rewrite,
+    /// Who else answers, and which requests; `None`: nobody.
+    pub split: Option<Arc<Split>>,
     /// The largest request body; `None`: the listener's.
     pub max_body_size: Option<ByteSize>,
     /// Who goes first when requests wait for an instance.

@@ -11,6 +11,7 @@ use crate::observe::access::Log;
 use crate::observe::metrics::Metrics;
 use crate::plan::{self, Plan};
 use crate::proxy::live::{Cache, Live, Upstream};
+use crate::proxy::sticky::Sticky;
 use crate::proxy::tls;
 use crate::store::Store;
 use crate::store::flight::Flights;
@@ -28,7 +29,8 @@ pub(super) fn live(plan: Plan, before: Option<&Live>) -> Result<Live, StartError
     let redis = redis(&plan, before, &clock, &metrics)?;
     let secured =
         plan.listeners.iter().map(|l| secured(l, before, &metrics)).collect::<Result<Vec<_>, _>>()?;
-    let upstreams = plan.upstreams.iter().map(|u| upstream(u, before, &clock, &metrics)).collect();
+    let upstreams = plan.upstreams.iter().map(|u| upstream(u, before, &clock, &metrics));
+    let upstreams = upstreams.collect::<Result<_, _>>()?;
     let caches = plan.caches.iter().map(|c| Arc::new(cache(c, &redis, before, &clock, &metrics))).collect();
     metrics.forget_what_is_not_in(&plan);
     Ok(Live {
@@ -89,7 +91,12 @@ fn secured(
     Ok(Some(server))
 }
 
-fn upstream(plan: &plan::Upstream, before: Option<&Live>, clock: &Arc<Clock>, metrics: &Metrics) -> Upstream {
+fn upstream(
+    plan: &plan::Upstream,
+    before: Option<&Live>,
+    clock: &Arc<Clock>,
+    metrics: &Metrics,
+) -> Result<Upstream, StartError> {
     let numbers = metrics.upstream(&plan.name);
     let known = before.and_then(|live| live.upstreams.iter().find(|u| *u.group.name() == plan.name));
     let group = match known {
@@ -97,7 +104,9 @@ fn upstream(plan: &plan::Upstream, before: Option<&Live>, clock: &Arc<Clock>, me
         Some(known) => known.group.succeeded_by(plan, numbers.clone()),
         None => Group::new(plan, clock.clone(), numbers.clone()),
     };
-    Upstream { group, metrics: numbers }
+    let sticky = Sticky::of(plan)
+        .map_err(|source| StartError::StickyKey { upstream: plan.name.to_string(), source })?;
+    Ok(Upstream { group, sticky, metrics: numbers })
 }
 
 /// What is stored stays when the next plan would have stored it under the same keys and in the same place. Else memory begins empty: an answer

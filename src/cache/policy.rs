@@ -10,12 +10,12 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::directive::{self, Lifetime, MAX_SECONDS, ResponseDirectives, delta_seconds, trim};
-use super::key::{self, Key};
+use super::key::Key;
 use super::record::{Record, ReuseRule};
 use super::vary::{self, Vary};
 use super::{BypassRules, Rules, SetCookie, TtlMode, date};
 use crate::base::clock::WallTime;
-use crate::base::fields::Fields;
+use crate::base::fields::{Fields, each_cookie};
 
 /// What the cache may do for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -438,7 +438,7 @@ pub(super) fn date_of(fields: &dyn Fields, name: &str) -> Option<WallTime> {
 pub fn passes_by(fields: &dyn Fields, bypass: &BypassRules) -> bool {
     let has_cookie = |name: &String| {
         let mut found = false;
-        key::each_cookie(fields, name, |_| found = true);
+        each_cookie(fields, name, |_| found = true);
         found
     };
     bypass.headers.iter().any(|name| fields.has(name.as_str())) || bypass.cookies.iter().any(has_cookie)

@@ -9,19 +9,21 @@ use serde_json::{Value as Json, json};
 use toml::de::DeValue;
 
 use super::kind::{
-    Address, AdminAddress, AnySize, AnyTime, BodyForm, ByStatus, CheckType, ClientAuth, CookieName, Count,
-    FilePath, HostName, HostPort, HttpVersions, JsonPointer, Label, Level, List, Named, Network, OneOrMany,
-    OrOff, Path, Prefix, Pseudonym, RedisUrl, Size, Statuses, Text, Threads, Timeout, Token,
+    Address, AdminAddress, AnySize, AnyTime, Asked, Balance, BodyForm, ByStatus, CheckType, ClientAuth,
+    CookieName, Count, FilePath, HostName, HostPort, HttpVersions, JsonPlace, JsonPointer, Label, Level,
+    List, Named, Network, OneOrMany, OrOff, Path, Prefix, Pseudonym, RedisUrl, Regexp, Size, Statuses, Text,
+    Threads, Timeout, Token, Versions,
 };
 use super::read::{Node, Reader, Set, State};
 use super::reference::section_schema;
 use super::setting::{Fallback, Section, Setting, Shape};
 use super::table::table;
-use crate::balance::Method as Balance;
+use crate::balance::HashOn;
+use crate::balance::sticky::{SameSite, Secure};
 use crate::cache::{ClientDirectives, QueryRule, SetCookie, TtlMode};
 use crate::forward::HostRule;
 use crate::plan::listen::{Profile, UnknownNames};
-use crate::plan::{AccessLog, LogFormat, Priority};
+use crate::plan::{AccessLog, HealthStart, LogFormat, Priority};
 
 table! {
     /// Durations and sizes are texts with units: "50ms", "30s", "1h 30m"; "64KiB", "256MiB".
@@ -177,12 +179,12 @@ table! {
 }
 
 table! {
-    /// The operator's own listener: /metrics, /healthz, /readyz, /api/v1/purge. Keep it away from the public.
+    /// The operator's own listener: /metrics, /healthz, /readyz, /api/v1. Keep it away from the public.
     AdminTable {
         /// Where to listen, or "off".
         addr: AdminAddress = "127.0.0.1:9180", or "off";
-        /// What a request that changes something must show, as `Authorization: Bearer …`: at least 16 characters. Empty: purging,
-        /// reload and upgrade over the network are off.
+        /// What a request that changes something must show, as `Authorization: Bearer …`: at least 16 characters. Empty: nothing can
+        /// be changed over the network.
         token: Token = "", or "${VANNE_ADMIN_TOKEN:-change-me-please-0123}";
     }
 }
@@ -221,8 +223,9 @@ table! {
     UpstreamTable {
         /// The instances: "host:port", or { addr = "host:port", weight = 2 } for a larger share; weight 0 takes no new requests.
         servers: List<Server> = required, or ["127.0.0.1:8001", { addr = "127.0.0.1:8002", weight = 2 }];
-        /// How one is chosen: "round_robin", "least_conn", "ip_hash" or "random", all by weight.
-        balance: Balance = "round_robin", or "least_conn";
+        /// How one is chosen, always by weight: "round_robin", "least_conn", "p2c" (of two the one whose answer is expected sooner),
+        /// "ip_hash", "consistent_hash" or "random"; or a table with what is particular to one way.
+        balance: BalanceUse = "round_robin", or "least_conn";
         /// Ask the instances whether they are well. "off": only what happens to requests tells.
         health: OrOff<HealthTable> = "off", or { path = "/ready" };
         /// How long until a connection stands.
@@ -245,8 +248,26 @@ table! {
         /// How many requests each instance may have at once; those beyond wait in one queue for the first free place on any instance. The
         /// numbers are those of an instance's database pool, so that it is never exhausted. "off": no limit.
         pool: OrOff<PoolTable> = "off", or { size = 5, overflow = 10 };
+        /// Clients stay with the instance that answered them first, by a cookie, while it is there and up. "off": each request is on its own.
+        sticky: OrOff<StickyTable> = "off", or { key = "${STICKY_KEY:-change-me-please-0123}" };
         /// What the instances see as Host: "client" (what the client asked for), "instance" (the instance's address), or a name.
         host: HostRule = "client", or "api.internal";
+    }
+}
+
+table! {
+    /// How an instance is chosen, with what is particular to one way.
+    BalanceTable {
+        /// The way.
+        by: Balance = required, or "consistent_hash";
+        /// For "consistent_hash": what of a request decides: "client" (its network), "path", "header NAME", "cookie NAME" or "query NAME".
+        /// Requests without it are shared out by chance.
+        on: HashOn = "client", or "header X-Tenant";
+        /// For "consistent_hash": the most an instance may have in flight, in percent of its fair share of all; what would be beyond goes to
+        /// the next instance. 0: no bound; otherwise from 100 on.
+        load: Count<0, 1000> = 0, or 125;
+        /// For "p2c": how long until a slow answer is forgotten, more or less.
+        decay: Timeout = "10s", or "5s";
     }
 }
 
@@ -277,6 +298,30 @@ table! {
 }
 
 table! {
+    /// A cookie that keeps a client with its instance. It names the instance by a keyed hash, which shows no address. What a cache fetches is
+    /// for everybody: it goes to any instance and carries no cookie.
+    StickyTable {
+        /// The name of the cookie.
+        cookie: CookieName = "vanne", or "server";
+        /// What it is made with, the same on all gateways: at least 16 characters. Neither this nor `key_file`: a key of the process's own, so
+        /// that clients are shared out anew when it restarts.
+        key: Token = "", or "${STICKY_KEY:-change-me-please-0123}";
+        /// A file that holds the key, read at the start.
+        key_file: Path = absent, or "/run/secrets/sticky";
+        /// How long a client keeps it. Not written: as long as the browser runs.
+        max_age: Timeout = absent, or "1h";
+        /// The path of the requests that carry it.
+        path: Path = "/", or "/app";
+        /// Whether it is for https alone: "auto" (when the client came by https), "always" or "never".
+        secure: Secure = "auto", or "always";
+        /// Whether scripts may not see it.
+        http_only: bool = true, or false;
+        /// Whether requests from other sites carry it: "lax" (those that lead to ours), "strict" (none) or "none" (all).
+        same_site: SameSite = "lax", or "strict";
+    }
+}
+
+table! {
     /// How many requests each instance may have at once. Every gateway counts for itself: with several, divide.
     PoolTable {
         /// Requests in flight at one instance.
@@ -295,24 +340,66 @@ table! {
 table! {
     /// A check that every instance is asked regularly.
     HealthTable {
-        /// "http": a GET of `path` is answered as expected; "tcp": a connection is accepted.
+        /// "http": a GET of `path` is answered as expected; "tcp": a connection is accepted; "grpc": grpc.health.v1.Health/Check, over
+        /// HTTP/2, is answered with SERVING.
         r#type: CheckType = "http", or "tcp";
         /// What an HTTP check asks for.
         path: Path = absent, or "/ready";
-        /// The Host an HTTP check sends; not written: the instance's address.
+        /// The Host an HTTP or gRPC check sends; not written: the instance's address.
         host: HostName = absent, or "api.internal";
+        /// The service a gRPC check asks about; not written: the server as a whole.
+        service: Text = absent, or "api.v1.Search";
+        /// The port that is asked; not written: the instance's own.
+        port: Count<1, 65_535> = absent, or 8081;
+        /// Ask over TLS. "off": in the clear.
+        tls: OrOff<CheckTlsTable> = "off", or { verify = false };
         /// The time between two checks of an instance, give or take 10 %.
         every: Timeout = "2s", or "10s";
+        /// The same while the instance is down; not written: `every`.
+        every_down: Timeout = absent, or "500ms";
         /// The budget of a whole check.
         timeout: Timeout = "1s", or "500ms";
         /// Failures in a row that take an instance out.
         fall: Count<1, 1000> = 3, or 5;
         /// Successes in a row that bring it back.
         rise: Count<1, 1000> = 2, or 1;
+        /// What an instance is before its first check: "up", or "down" until one succeeds. While no instance is up, all are used.
+        start: HealthStart = "up", or "down";
         /// Brought back, an instance gets its share little by little over this time, so that it can warm up; "0s": at once.
         slow_start: AnyTime = "0s", or "20s";
         /// The statuses that count as success of an HTTP check: one, a range, or a list of both.
         expect: OneOrMany<Statuses<100, 599>> = "200-399", or [200, "204-299"];
+        /// The statuses by which an instance says itself that it takes no requests now: they take it out at once, whatever `fall` says. So
+        /// does NOT_SERVING of a gRPC check.
+        withdraw: OneOrMany<Statuses<100, 599>> = 503, or [429, 503];
+        /// A text that the answer's content must hold, in its first 64 KiB.
+        contains: Text = absent, or "ready";
+        /// A regular expression that must match somewhere in the answer's content, in its first 64 KiB.
+        matches: Regexp = absent, or "^ok$";
+        /// A member that the answer's content must have, being JSON of at most 64 KiB.
+        json: CheckJsonTable = absent, or { at = "/status", is = "ok" };
+    }
+}
+
+table! {
+    /// How a check goes over TLS.
+    CheckTlsTable {
+        /// The name that is asked for (SNI) and verified; not written: the instance's host.
+        sni: HostName = absent, or "api.internal";
+        /// A file with the certificates (PEM) that vouch for the instances; not written: those the system trusts.
+        ca: Text = absent, or "/etc/vanne/instances.pem";
+        /// Whether the instance's certificate must be valid and for that name.
+        verify: bool = true, or false;
+    }
+}
+
+table! {
+    /// A member of JSON and what it must be.
+    CheckJsonTable {
+        /// Where it is: its name, or a pointer like "/checks/database".
+        at: JsonPlace = required, or "/status";
+        /// What it must be: a text, or a number, true or false as JSON writes it.
+        is: Text = required, or "ok";
     }
 }
 
@@ -395,6 +482,8 @@ table! {
         r#match: MatchTable = {}, or { path = "/query" };
         /// The upstream that answers.
         upstream: Text = absent, or "api";
+        /// Other upstreams that answer a part of the requests, such as a new version on trial.
+        split: SplitTable = absent, or { to = [{ upstream = "canary", share = 5 }] };
         /// The cache before it: its name, or { use = NAME } with what is particular to this route.
         cache: CacheUse = absent, or "api";
         /// A prefix to remove from the path: with "/api", /api/users is sent on as /users.
@@ -407,6 +496,33 @@ table! {
         priority: Priority = "normal", or "high";
         /// An answer that the gateway gives itself, in place of an upstream.
         respond: RespondTable = absent, or { status = 404 };
+    }
+}
+
+table! {
+    /// Other upstreams that answer a part of a route's requests; its own answers the rest.
+    SplitTable {
+        /// Who gets what; the first that takes a request has it.
+        to: List<PartTable> = required, or [{ upstream = "canary", header = "X-Canary" }, { upstream = "canary", share = 5 }];
+        /// What keeps a client in its share: "client" (its network), "path", "header NAME", "cookie NAME" or "query NAME". Not written, or a
+        /// request without it: chance, each time.
+        by: HashOn = absent, or "cookie session";
+        /// Whether answers of the upstreams are stored apart: "together" if they are the same whoever gives them.
+        cache: Versions = "apart", or "together";
+    }
+}
+
+table! {
+    /// What another upstream gets: by `share`, `header` or `cookie`.
+    PartTable {
+        /// Its name.
+        upstream: Text = required, or "canary";
+        /// So many requests in a hundred.
+        share: Count<0, 100> = absent, or 5;
+        /// Requests with this field, or with this value of it: "X-Canary" or "X-Canary: yes".
+        header: Asked = absent, or "X-Canary: yes";
+        /// Requests with this cookie, or with this value of it: "canary" or "canary=yes".
+        cookie: Asked = absent, or "canary=yes";
     }
 }
 
@@ -522,6 +638,41 @@ impl Setting for CacheUse {
 
     fn shape() -> Shape {
         CacheUseTable::shape()
+    }
+}
+
+/// How an instance is chosen: a word, or a table.
+#[derive(Debug, Clone)]
+pub struct BalanceUse(pub BalanceTable);
+
+impl Setting for BalanceUse {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        match node.value {
+            DeValue::String(_) => {
+                let by = Balance::read(node, reader)?;
+                let spot = node.spot.clone();
+                Some(Self(BalanceTable {
+                    on: Set::unwritten("on", Fallback::Value("\"client\""), &spot, reader),
+                    load: Set::unwritten("load", Fallback::Value("0"), &spot, reader),
+                    decay: Set::unwritten("decay", Fallback::Value("\"10s\""), &spot, reader),
+                    by: Set { state: State::Is(by), spot, written: true },
+                }))
+            }
+            DeValue::Table(_) => BalanceTable::read(node, reader).map(Self),
+            _ => {
+                let example = "\"least_conn\" or { by = \"consistent_hash\", on = \"header X-Tenant\" }";
+                reader.mismatch(node, "a way to balance", example);
+                None
+            }
+        }
+    }
+
+    fn schema() -> Json {
+        json!({ "anyOf": [Balance::schema(), section_schema(&BalanceTable::section())] })
+    }
+
+    fn shape() -> Shape {
+        BalanceTable::shape()
     }
 }
 

@@ -188,8 +188,20 @@ fn cached_route(plan: &Plan, request: &Request<'_>) -> Option<(RouteId, CacheId)
     let id = plan.table.find(request.host, request.path, request.method)?;
     // Every setting of a route is named, so that a new one must say here whether a hit heeds it. These do not matter to one: it sends nothing on, stores
     // nothing, and its request has no content.
-    let Route { name: _, action, rewrite: _, max_body_size: _, content_key: _, store_when: _, priority: _ } =
-        &plan.routes[id];
+    let Route {
+        name: _,
+        action,
+        split,
+        rewrite: _,
+        max_body_size: _,
+        content_key: _,
+        store_when: _,
+        priority: _,
+    } = &plan.routes[id];
+    // Whose answer serves is decided once, on the long way: were chance asked here as well, a miss would be asked twice.
+    if split.as_ref().is_some_and(|split| split.apart) {
+        return None;
+    }
     match action {
         Action::Forward { upstream: _, cache: Some(cache) } => Some((id, *cache)),
         Action::Forward { cache: None, .. } | Action::Respond { .. } => None,

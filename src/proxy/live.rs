@@ -7,6 +7,7 @@ use std::time::Duration;
 use pingora::connectors::http::Connector;
 
 use super::fill::Word;
+use super::sticky::Sticky;
 use super::tls;
 use crate::base::clock::Clock;
 use crate::cache::Rules;
@@ -49,6 +50,8 @@ pub struct Live {
 pub struct Upstream {
     /// Its endpoints and how one is chosen.
     pub group: Arc<Group>,
+    /// What binds clients to its instances, when anything does.
+    pub sticky: Option<Sticky>,
     /// Its numbers.
     pub metrics: UpstreamMetrics,
 }

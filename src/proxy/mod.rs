@@ -37,6 +37,7 @@ pub mod connection;
 pub mod content;
 mod dated;
 pub mod deliver;
+mod divide;
 pub mod exchange;
 pub mod fill;
 mod http2;
@@ -53,7 +54,9 @@ mod question;
 pub mod reply;
 mod serve;
 mod short;
+pub mod sticky;
 pub mod tls;
+pub mod upstreams;
 
 use self::content::Fault;
 use self::exchange::Destination;
@@ -151,6 +154,7 @@ impl Gateway {
         let id = plan.table.find(&admitted.host, &admitted.path, &head.method).ok_or(Failure::NoRoute)?;
         let listener = plan.listeners[admitted.listener].limits.max_body_size;
         journey.route = Some(id);
+        journey.upstream = self.divide(session, journey, &plan.routes[id]);
         journey.max_body = plan.routes[id].max_body_size.unwrap_or(listener).0;
         match fill::content_length(&head.headers) {
             Some(length) if journey.max_body > 0 && length > journey.max_body => Err(Failure::BodyTooLarge),
@@ -166,8 +170,8 @@ impl Gateway {
             }
             // No key holds the content of a GET, but an instance may answer by it (RFC 9110 §9.3.1).
             Action::Forward { cache: Some(_), .. } if has_content(session) => Ok(Outcome::Pass),
-            Action::Forward { upstream, cache: Some(cache) } => {
-                let to = Destination { route, upstream: *upstream };
+            Action::Forward { upstream: _, cache: Some(cache) } => {
+                let to = Destination { route, upstream: self.upstream_of(journey)? };
                 match &self.live.route(route).content_key {
                     Some(rule) if is_question(&session.req_header().method) => {
                         self.serve_question(session, journey, *cache, to, rule).await
@@ -196,10 +200,8 @@ impl Gateway {
     }
 
     fn upstream_of(&self, journey: &Journey) -> Result<UpstreamId> {
-        match journey.route.map(|id| &self.live.route(id).action) {
-            Some(Action::Forward { upstream, .. }) => Ok(*upstream),
-            _ => Error::e_explain(ErrorType::InternalError, "a request without an upstream was sent on"),
-        }
+        let none = || Error::explain(ErrorType::InternalError, "a request without an upstream was sent on");
+        journey.upstream.ok_or_else(none)
     }
 
     /// Answers with a text of the operator's.
@@ -297,6 +299,10 @@ impl Gateway {
             // Silence while the client still sends may be the client's.
             if at != FailedAt::Timeout || sent_all {
                 upstream.group.failed(picked.index, at);
+                if at == FailedAt::Timeout {
+                    let waited = self.live.clock.mono().since(journey.attempt);
+                    upstream.group.took(picked.index, waited);
+                }
             }
         }
         let verdict = retry::judge(&Attempt {
@@ -374,7 +380,8 @@ impl Gateway {
     ) {
         // The cache is that of the route which a GET of the target takes.
         let Some(id) = self.live.plan.table.find(&admitted.host, path, &Method::GET) else { return };
-        let Action::Forward { cache: Some(cache), .. } = &self.live.route(id).action else { return };
+        let route = self.live.route(id);
+        let Action::Forward { cache: Some(cache), .. } = &route.action else { return };
         let cache = self.live.cache(*cache);
         let facts = KeyFacts {
             https: journey.client.https,
@@ -384,7 +391,9 @@ impl Gateway {
             query,
             fields: &session.req_header().headers,
         };
-        cache.store.invalidate(&Key::of(&facts, &cache.rules.key));
+        for key in self.keys_of_versions(route, &Key::of(&facts, &cache.rules.key)) {
+            cache.store.invalidate(&key);
+        }
     }
 
     fn write_line(&self, session: &Session, journey: &Journey, status: u16, took: Duration) {
@@ -461,8 +470,9 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, session: &mut Session, journey: &mut Journey) -> Result<Box<HttpPeer>> {
-        let group = &self.live.upstream(self.upstream_of(journey)?).group;
-        let picked = self.place(session, journey, group).await?;
+        let upstream = self.live.upstream(self.upstream_of(journey)?);
+        let picked = self.place(session, journey, upstream).await?;
+        let group = &upstream.group;
         journey.attempt = self.live.clock.mono();
         let first = *journey.first_attempt.get_or_insert(journey.attempt);
         let mut peer = peer::of(group.plan(), picked.addr, peer::Use::Requests);
@@ -550,6 +560,7 @@ impl ProxyHttp for Gateway {
             let took = self.live.clock.mono().since(journey.attempt);
             let upstream = self.live.upstream(self.upstream_of(journey)?);
             upstream.metrics.answered(picked.index, answer.status.as_u16(), took);
+            upstream.group.took(picked.index, took);
             upstream.group.answered(picked.index);
         }
         self.invalidate(session, journey, answer);
@@ -587,6 +598,7 @@ impl ProxyHttp for Gateway {
         if let Some(status) = &journey.cache_status {
             answer.append_header("cache-status", status.as_str())?;
         }
+        self.bind(journey, answer)?;
         dated::keep(session, answer);
         Ok(())
     }
@@ -760,6 +772,11 @@ fn new_request_id() -> String {
         .rev()
         .map(|nibble| char::from(b"0123456789abcdef"[(bits >> (nibble * 4)) as usize & 15]))
         .collect()
+}
+
+/// Any number.
+fn any_number() -> u64 {
+    DICE.with_borrow_mut(Dice::any_u64)
 }
 
 /// A number in `[0, 1)`.

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use pingora::http::RequestHeader;
 
 use super::journey::{Admitted, join_query};
+use crate::balance::hash::Facts;
 use crate::forward::{self, HostRule};
 use crate::guard::client::Client;
 use crate::route::Rewrite;
@@ -68,6 +69,16 @@ impl Onward {
             head.insert_header(http::header::CONTENT_LENGTH, content.len())?;
         }
         Ok(head)
+    }
+
+    /// What of it may decide which instance is asked.
+    pub fn hash_facts(&self) -> Facts<'_> {
+        Facts {
+            client: self.client.addr,
+            path: &self.admitted.path,
+            query: self.admitted.query.as_deref(),
+            fields: &self.fields,
+        }
     }
 
     fn facts<'a>(&'a self, authority: &'a str, via: &'a str) -> forward::RequestFacts<'a> {

@@ -58,6 +58,7 @@ impl Gateway {
             headers.extend([header::CONTENT_TYPE, header::CONTENT_ENCODING]);
             asked.key =
                 asked.key.with_content(method.as_str(), &rule.canonical(&content), &headers, &asked.fields);
+            asked.key = self.key_of_version(self.live.route(to.route), to.upstream, asked.key);
             keyed_by_user(&mut asked.fields, &rule.headers);
         } else {
             asked.fields.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));

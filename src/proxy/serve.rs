@@ -82,6 +82,7 @@ impl Gateway {
             return Ok(Outcome::Pass);
         }
         let mut asked = self.asked(session, journey, cache, to);
+        asked.key = self.key_of_version(self.live.route(to.route), to.upstream, asked.key);
         asked.count_use();
         self.answer(session, journey, &asked).await?;
         Ok(Outcome::Answered)

@@ -208,7 +208,6 @@ impl Drop for Turn<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
     use std::time::Duration;
 
     use tokio::task::JoinHandle;
@@ -229,6 +228,7 @@ mod tests {
         fn up(&self, _: usize, _: bool) {}
         fn checked(&self, _: usize, _: bool) {}
         fn ejected(&self, _: usize) {}
+        fn state(&self, _: usize, _: &'static str, _: Duration) {}
         fn waiting(&self, _: usize) {}
         fn waited(&self, _: Duration) {}
         fn rejected(&self, why: &'static str) {
@@ -259,13 +259,14 @@ mod tests {
             tries: 3,
             eject: None,
             pool: Some(pool),
+            sticky: None,
             host: HostRule::Client,
         };
         (Group::reporting_to(&plan, Arc::new(Clock::start()), told.clone()), told)
     }
 
     fn anyone(tried: &[usize]) -> Wanted {
-        Wanted { tried: tried.into(), client: IpAddr::V4(Ipv4Addr::LOCALHOST) }
+        Wanted { tried: tried.into(), key: None, bound: None }
     }
 
     fn wait(group: &Arc<Group>, priority: Priority, tried: &[usize]) -> JoinHandle<Result<Picked, NoPlace>> {

@@ -21,6 +21,7 @@ servers = ["127.0.0.1:8009"]
 [upstreams.api.health]
 path = "/base"
 [upstreams.api.pool]
+[upstreams.api.sticky]
 [upstreams.api.eject]
 [caches.api]
 ttl = "5m"
@@ -71,6 +72,7 @@ fn in_the_way_of(path: &[String], name: &str) -> &'static [&'static str] {
         ("upstreams.health", "type") => &["path"],
         ("listen", "https_port") => &["tls"],
         ("routes", "respond") => &["upstream"],
+        ("routes.split.to", "header" | "cookie") => &["share"],
         ("caches.key.query", "only") => &["except"],
         _ => &[],
     }
@@ -80,7 +82,9 @@ fn in_the_way_of(path: &[String], name: &str) -> &'static [&'static str] {
 fn base_for(path: &[String], name: &str) -> Table {
     let mut base: Table = toml::from_str(BASE).unwrap();
     let other: Table = toml::from_str("servers = [\"127.0.0.1:8010\"]").unwrap();
+    let canary = other.clone();
     base["upstreams"].as_table_mut().unwrap().insert("other".into(), other.into());
+    base["upstreams"].as_table_mut().unwrap().insert("canary".into(), canary.into());
     base["caches"].as_table_mut().unwrap().insert("second".into(), Table::new().into());
     let route = base["routes"][0].as_table_mut().unwrap();
     match path.join(".").as_str() {
@@ -97,9 +101,31 @@ fn base_for(path: &[String], name: &str) -> Table {
             let replace: Table = toml::from_str("from = \"/api\"\nto = \"/v2\"").unwrap();
             route.insert("replace_prefix".into(), replace.into());
         }
+        "upstreams.health" if name == "service" => {
+            let grpc: Table = toml::from_str("type = \"grpc\"").unwrap();
+            base["upstreams"]["api"].as_table_mut().unwrap().insert("health".into(), grpc.into());
+        }
+        "upstreams.health.tls" => {
+            upstream_part(&mut base, "health").insert("tls".into(), Table::new().into());
+        }
+        "upstreams.health.json" => {
+            let json: Table = toml::from_str("at = \"/up\"\nis = \"yes\"").unwrap();
+            upstream_part(&mut base, "health").insert("json".into(), json.into());
+        }
+        "upstreams.balance" => {
+            let way = if name == "decay" { "by = \"p2c\"" } else { "by = \"consistent_hash\"" };
+            let way = if name == "by" { "by = \"random\"" } else { way };
+            let balance: Table = toml::from_str(way).unwrap();
+            base["upstreams"]["api"].as_table_mut().unwrap().insert("balance".into(), balance.into());
+        }
         "upstreams.servers" => {
             let servers: Table = toml::from_str("servers = [{ addr = \"y:1\" }, \"x:1\"]").unwrap();
             base["upstreams"]["api"]["servers"] = servers["servers"].clone();
+        }
+        "routes.split" | "routes.split.to" => {
+            let split: Table = toml::from_str("to = [{ upstream = \"api\", share = 10 }]").unwrap();
+            route.insert("split".into(), split.into());
+            route.insert("cache".into(), "second".into());
         }
         "routes.cache" | "routes.cache.key" | "routes.cache.store_when" => {
             let body = if name == "body" { "raw" } else { "json" };
@@ -122,6 +148,10 @@ fn base_for(path: &[String], name: &str) -> Table {
         _ => {}
     }
     base
+}
+
+fn upstream_part<'t>(base: &'t mut Table, name: &str) -> &'t mut Table {
+    base["upstreams"]["api"][name].as_table_mut().unwrap()
 }
 
 /// The table that a path leads to; names and positions on the way are those of the base.

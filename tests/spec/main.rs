@@ -35,6 +35,16 @@ mod purge;
 
 mod balance;
 
+mod pick;
+
+mod sticky;
+
+mod split;
+
+mod health;
+
+mod operate;
+
 mod pool;
 
 mod eject;

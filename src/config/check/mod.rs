@@ -3,8 +3,11 @@
 //! Every function answers `None` when a part is wrong, after its problem has been reported, and goes on with the others.
 
 mod caches;
+mod health;
 mod listeners;
 mod routes;
+mod split;
+mod sticky;
 mod tls;
 mod upstreams;
 
@@ -27,6 +30,8 @@ pub fn plan(file: &File, reader: &mut Reader<'_>) -> Option<Plan> {
     let caches = caches::all(file, reader);
     let routes = routes::all(file, reader);
     let (routes, table) = routes?;
+    let caches = caches?;
+    sticky::judge(file, &routes, &caches, reader)?;
     Some(Plan {
         server: server?,
         listeners: listeners?,
@@ -34,7 +39,7 @@ pub fn plan(file: &File, reader: &mut Reader<'_>) -> Option<Plan> {
         log: log?,
         redis: redis?,
         upstreams: upstreams?,
-        caches: caches?,
+        caches,
         routes,
         table,
     })

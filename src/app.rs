@@ -55,6 +55,14 @@ pub enum StartError {
         /// What is wrong.
         wrong: Wrong,
     },
+    /// A certificate, a key or roots for the instances of an upstream cannot be used.
+    #[error("upstreams.{upstream}.tls: {wrong}")]
+    UpstreamTls {
+        /// The upstream.
+        upstream: String,
+        /// What is wrong.
+        wrong: Wrong,
+    },
     /// The certificates that vouch for the instances of an upstream could not be read.
     #[error("upstreams.{upstream}.health.tls.ca: {source}")]
     CheckCertificates {
@@ -160,6 +168,12 @@ pub fn wrong_with(listener: &plan::Listener) -> Option<String> {
             Some(format!("listen.{name}.tls: {}: the certificate {why}", files.cert.display()))
         }),
     }
+}
+
+/// What is wrong with the files of an upstream; `None`: nothing.
+pub fn wrong_with_upstream(upstream: &plan::Upstream) -> Option<String> {
+    let wrong = tls::client::Client::of(upstream).err()?;
+    Some(format!("upstreams.{}.tls: {wrong}", upstream.name))
 }
 
 fn proxy(live: &Arc<Live>) -> Arc<HttpProxy<Gateway>> {

@@ -24,6 +24,7 @@ use crate::route::{Rewrite, Table};
 
 pub mod changes;
 pub mod listen;
+pub mod onward;
 
 /// The position of an upstream in [`Plan::upstreams`].
 pub type UpstreamId = usize;
@@ -209,6 +210,10 @@ pub struct Upstream {
     pub sticky: Option<Sticky>,
     /// What the instances see as `Host`.
     pub host: HostRule,
+    /// TLS to the instances; `None`: in the clear.
+    pub tls: Option<onward::Tls>,
+    /// Which HTTP they speak.
+    pub http: onward::Http,
 }
 
 /// One API instance.

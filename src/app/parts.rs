@@ -106,7 +106,9 @@ fn upstream(
     };
     let sticky = Sticky::of(plan)
         .map_err(|source| StartError::StickyKey { upstream: plan.name.to_string(), source })?;
-    Ok(Upstream { group, sticky, metrics: numbers })
+    let client = tls::client::Client::of(plan)
+        .map_err(|wrong| StartError::UpstreamTls { upstream: plan.name.to_string(), wrong })?;
+    Ok(Upstream { group, sticky, client, metrics: numbers })
 }
 
 /// What is stored stays when the next plan would have stored it under the same keys and in the same place. Else memory begins empty: an answer

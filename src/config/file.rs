@@ -12,7 +12,7 @@ use super::kind::{
     Address, AdminAddress, AnySize, AnyTime, Asked, Balance, BodyForm, ByStatus, CheckType, ClientAuth,
     CookieName, Count, FilePath, HostName, HostPort, HttpVersions, JsonPlace, JsonPointer, Label, Level,
     List, Named, Network, OneOrMany, OrOff, Path, Prefix, Pseudonym, RedisUrl, Regexp, Size, Statuses, Text,
-    Threads, Timeout, Token, Versions,
+    Threads, Timeout, Token, UpstreamHttp, Versions,
 };
 use super::read::{Node, Reader, Set, State};
 use super::reference::section_schema;
@@ -252,6 +252,10 @@ table! {
         sticky: OrOff<StickyTable> = "off", or { key = "${STICKY_KEY:-change-me-please-0123}" };
         /// What the instances see as Host: "client" (what the client asked for), "instance" (the instance's address), or a name.
         host: HostRule = "client", or "api.internal";
+        /// Which HTTP the instances speak: "http1", or "http2" (over TLS agreed on, else h2c), which gRPC needs.
+        http: UpstreamHttp = "http1", or "http2";
+        /// Speak to the instances under TLS. "off": in the clear.
+        tls: OrOff<UpstreamTlsTable> = "off", or { sni = "api.internal" };
     }
 }
 
@@ -334,6 +338,22 @@ table! {
         queue: Count<0, 1_000_000> = 1000, or 100;
         /// A connection to an instance is closed when it is this old, give or take 10 %, and a new one made; "0s": never for its age.
         recycle: AnyTime = "1h", or "5m";
+    }
+}
+
+table! {
+    /// How instances are spoken to under TLS.
+    UpstreamTlsTable {
+        /// The name that is asked for (SNI) and verified; not written: the instance's host.
+        sni: HostName = absent, or "api.internal";
+        /// A file with the roots (PEM) that the instances' certificates must lead to; not written: those the system trusts.
+        ca: FilePath = absent, or "/etc/vanne/instances-ca.pem";
+        /// Whether an instance's certificate must be valid and for that name.
+        verify: bool = true, or false;
+        /// The certificate that we show to instances which ask for one, then those that lead to its root, in PEM.
+        cert: FilePath = absent, or "/etc/vanne/gateway.pem";
+        /// Its private key, in PEM.
+        key: FilePath = absent, or "/etc/vanne/gateway.key";
     }
 }
 

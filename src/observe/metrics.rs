@@ -780,6 +780,8 @@ pub(super) mod tests {
             sticky: None,
             tries: 2,
             host: Default::default(),
+            tls: None,
+            http: Default::default(),
         }
     }
 

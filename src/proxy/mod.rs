@@ -475,7 +475,7 @@ impl ProxyHttp for Gateway {
         let group = &upstream.group;
         journey.attempt = self.live.clock.mono();
         let first = *journey.first_attempt.get_or_insert(journey.attempt);
-        let mut peer = peer::of(group.plan(), picked.addr, peer::Use::Requests);
+        let mut peer = peer::of(upstream, picked.addr, picked.endpoint.name(), peer::Use::Requests);
         if let Some(left) = peer::time_left(group.plan(), Some(first), journey.attempt) {
             peer.options.read_timeout = Some(peer::shortened(group.plan().timeouts.read, left));
         }
@@ -510,13 +510,17 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         let group = &self.live.upstream(self.upstream_of(journey)?).group;
         let route = self.live.route(journey.route.unwrap_or_default());
-        let onward = self.onward(session, journey, session.req_header().method.clone());
+        let mut onward = self.onward(session, journey, session.req_header().method.clone());
+        // pingora makes the rest of a head of HTTP/2, whose streams cannot become a WebSocket.
+        let version = upstream_request.version;
+        onward.websocket &= version != Version::HTTP_2;
         let Some(picked) = &journey.picked else {
             return Error::e_explain(ErrorType::InternalError, "a request was sent on without an instance");
         };
         *upstream_request =
             onward.head(&route.rewrite, &group.plan().host, &picked.endpoint, &self.live.plan.server.name)?;
-        if journey.retire && !onward.websocket {
+        upstream_request.set_version(version);
+        if journey.retire && !onward.websocket && version != Version::HTTP_2 {
             upstream_request.insert_header(header::CONNECTION, "close")?;
         }
         Ok(())

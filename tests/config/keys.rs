@@ -21,6 +21,10 @@ servers = ["127.0.0.1:8009"]
 [upstreams.api.health]
 path = "/base"
 [upstreams.api.pool]
+[upstreams.api.tls]
+sni = "base.internal"
+cert = "base.pem"
+key = "base.key"
 [upstreams.api.sticky]
 [upstreams.api.eject]
 [caches.api]

@@ -51,6 +51,8 @@ mod eject;
 
 mod forward;
 
+mod onward;
+
 mod observe;
 
 mod process;

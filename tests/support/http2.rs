@@ -347,3 +347,125 @@ fn digits(bytes: &[u8]) -> String {
     }
     text
 }
+
+/// What an instance of HTTP/2 has received.
+#[derive(Debug, Clone)]
+pub struct Received {
+    /// The method.
+    pub method: String,
+    /// `:scheme`, `:authority` and `:path`.
+    pub uri: String,
+    /// The fields.
+    pub fields: HeaderMap,
+    /// The content.
+    pub body: Vec<u8>,
+}
+
+/// An instance that speaks HTTP/2 alone, and answers as gRPC does: each piece of content with the same piece, then a status among the trailers.
+pub struct Instance {
+    /// Where it listens.
+    pub address: SocketAddr,
+    received: std::sync::Arc<std::sync::Mutex<Vec<Received>>>,
+    connections: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+}
+
+impl Instance {
+    /// Starts one; under TLS with this context.
+    pub async fn start(tls: Option<SslContext>) -> Self {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let instance = Self {
+            address: listener.local_addr().unwrap(),
+            received: Default::default(),
+            connections: Default::default(),
+        };
+        let (received, connections) = (instance.received.clone(), instance.connections.clone());
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                tokio::spawn(serve(socket, tls.clone(), received.clone()));
+            }
+        });
+        instance
+    }
+
+    /// What came so far.
+    pub fn received(&self) -> Vec<Received> {
+        self.received.lock().unwrap().clone()
+    }
+
+    /// How many connections were made.
+    pub fn connections(&self) -> usize {
+        self.connections.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+async fn serve(
+    socket: TcpStream,
+    tls: Option<SslContext>,
+    received: std::sync::Arc<std::sync::Mutex<Vec<Received>>>,
+) {
+    let wire = match tls {
+        None => Wire::Plain(socket),
+        Some(context) => match secured::accept(&context, socket).await {
+            Ok(stream) => Wire::Secured(Box::new(stream)),
+            Err(_) => return,
+        },
+    };
+    let Ok(mut connection) = h2::server::handshake(wire).await else { return };
+    while let Some(Ok((request, respond))) = connection.accept().await {
+        tokio::spawn(answer(request, respond, received.clone()));
+    }
+}
+
+async fn answer(
+    request: Request<RecvStream>,
+    mut respond: h2::server::SendResponse<Bytes>,
+    received: std::sync::Arc<std::sync::Mutex<Vec<Received>>>,
+) {
+    let (head, mut body) = request.into_parts();
+    let path = head.uri.path().to_owned();
+    let note = |body: Vec<u8>| {
+        received.lock().unwrap().push(Received {
+            method: head.method.to_string(),
+            uri: head.uri.to_string(),
+            fields: head.headers.clone(),
+            body,
+        });
+    };
+    let grpc = |status: &str| {
+        let mut fields = HeaderMap::new();
+        fields.insert("grpc-status", status.parse().unwrap());
+        fields.insert("grpc-message", "told".parse().unwrap());
+        fields
+    };
+    if path == "/fails" {
+        note(Vec::new());
+        let mut head = Response::new(());
+        *head.headers_mut() = grpc("5");
+        head.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+        let _ = respond.send_response(head, true);
+        return;
+    }
+    let mut head = Response::new(());
+    head.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+    let cache = if path == "/stored" { "max-age=60" } else { "no-store" };
+    head.headers_mut().insert("cache-control", cache.parse().unwrap());
+    let Ok(mut stream) = respond.send_response(head, false) else { return };
+    if path == "/stored" {
+        note(Vec::new());
+        let _ = stream.send_data(Bytes::from_static(b"stored"), true);
+        return;
+    }
+    let mut whole = Vec::new();
+    while let Some(Ok(piece)) = body.data().await {
+        let _ = body.flow_control().release_capacity(piece.len());
+        whole.extend_from_slice(&piece);
+        let _ = stream.send_data(piece, false);
+    }
+    note(whole);
+    if path == "/cut" {
+        stream.send_reset(Reason::INTERNAL_ERROR);
+    } else {
+        let _ = stream.send_trailers(grpc("0"));
+    }
+}

@@ -5,6 +5,7 @@
 mod caches;
 mod health;
 mod listeners;
+mod onward;
 mod routes;
 mod split;
 mod sticky;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::config::setting::FromText;
 use crate::config::table::words;
 use crate::plan::listen::{Profile, UnknownNames, Versions};
+use crate::plan::onward::Http;
 
 words! { Profile, "a profile of TLS",
     "intermediate" => Self::Intermediate,
@@ -30,6 +31,15 @@ words! { HttpVersions, "a choice of HTTP versions",
     "http1" => Self::Only(Versions::One),
     "http2" => Self::Only(Versions::Two),
 }
+
+words! { UpstreamHttp, "a version of HTTP",
+    "http1" => Self(Http::One),
+    "http2" => Self(Http::Two),
+}
+
+/// Which HTTP instances speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpstreamHttp(pub Http);
 
 /// Whether a client must show a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

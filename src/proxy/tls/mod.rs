@@ -24,6 +24,7 @@ use crate::base::clock::Clock;
 use crate::observe::metrics::TlsMetrics;
 use crate::plan::listen::{Clients, Profile, Tls, UnknownNames, Versions};
 
+pub mod client;
 pub mod files;
 mod identity;
 pub mod watch;

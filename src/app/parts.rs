@@ -140,6 +140,9 @@ fn cache(
             .then(|| known.and_then(|cache| cache.uses.clone()).unwrap_or_default()),
         flights: known.map_or_else(|| Arc::new(Flights::default()), |cache| cache.flights.clone()),
         max_object: plan.max_object.0,
+        coalesce: plan.coalesce,
+        lease: plan.lease,
+        relay: plan.relay,
         wait_timeout: plan.wait_timeout,
         metrics: numbers,
     }

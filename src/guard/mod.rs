@@ -8,5 +8,6 @@ pub mod client;
 pub mod crowd;
 mod framing;
 pub mod http2;
+pub mod purger;
 pub mod request;
 mod target;

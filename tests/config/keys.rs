@@ -13,6 +13,8 @@ certificates = [{ cert = "base.pem", key = "base.key" }]
 client_ca = "base-ca.pem"
 [listen.web.tls.hsts]
 [listen.web.http2]
+[listen.web.purge]
+allow = ["192.0.2.1"]
 [admin]
 [log]
 [redis]
@@ -27,6 +29,7 @@ cert = "base.pem"
 key = "base.key"
 [upstreams.api.sticky]
 [upstreams.api.eject]
+[upstreams.api.breaker]
 [caches.api]
 ttl = "5m"
 [caches.api.key]

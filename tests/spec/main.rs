@@ -33,6 +33,10 @@ mod redis;
 
 mod purge;
 
+mod fleet;
+
+mod stored;
+
 mod balance;
 
 mod pick;
@@ -48,6 +52,8 @@ mod operate;
 mod pool;
 
 mod eject;
+
+mod breaker;
 
 mod forward;
 

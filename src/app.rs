@@ -47,6 +47,22 @@ pub enum StartError {
     /// The access log could not be opened.
     #[error("cannot open the access log for appending: {0}")]
     AccessLog(std::io::Error),
+    /// A certificate, a key or what belongs to them cannot be used.
+    #[error("listen.{listener}.tls: {wrong}")]
+    Tls {
+        /// The listener.
+        listener: String,
+        /// What is wrong.
+        wrong: Wrong,
+    },
+    /// A certificate, a key or roots for the instances of an upstream cannot be used.
+    #[error("upstreams.{upstream}.tls: {wrong}")]
+    UpstreamTls {
+        /// The upstream.
+        upstream: String,
+        /// What is wrong.
+        wrong: Wrong,
+    },
     /// The certificates that vouch for the instances of an upstream could not be read.
     #[error("upstreams.{upstream}.health.tls.ca: {source}")]
     CheckCertificates {
@@ -62,14 +78,6 @@ pub enum StartError {
         upstream: String,
         /// What was wrong.
         source: std::io::Error,
-    },
-    /// A certificate, a key or what belongs to them cannot be used.
-    #[error("listen.{listener}.tls: {wrong}")]
-    Tls {
-        /// The listener.
-        listener: String,
-        /// What is wrong.
-        wrong: Wrong,
     },
     /// The Redis URL does not read.
     #[error("redis.url: {0}")]
@@ -153,13 +161,19 @@ pub fn start_with(plan: Plan, inherited: &Inheritance) -> Result<Running, StartE
 pub fn wrong_with(listener: &plan::Listener) -> Option<String> {
     let settings = listener.tls.as_ref()?;
     let name = listener.name.as_str();
-    match tls::check(settings) {
+    match tls::check(settings, listener.http) {
         Err(wrong) => Some(format!("listen.{name}.tls: {wrong}")),
         Ok(pairs) => settings.certificates.iter().zip(pairs).find_map(|(files, pair)| {
             let why = pair.untimely?.as_str();
             Some(format!("listen.{name}.tls: {}: the certificate {why}", files.cert.display()))
         }),
     }
+}
+
+/// What is wrong with the files of an upstream; `None`: nothing.
+pub fn wrong_with_upstream(upstream: &plan::Upstream) -> Option<String> {
+    let wrong = tls::client::Client::of(upstream).err()?;
+    Some(format!("upstreams.{}.tls: {wrong}", upstream.name))
 }
 
 fn proxy(live: &Arc<Live>) -> Arc<HttpProxy<Gateway>> {

@@ -327,7 +327,9 @@ fn check(settings: &Settings, json: bool) -> Result<(), Failure> {
 
 /// What the configuration names must be there and fit together, and be valid today: starting would say the same, but for the last.
 fn files(plan: &Plan) -> Result<(), Failure> {
-    let wrong: Vec<String> = plan.listeners.iter().filter_map(crate::app::wrong_with).collect();
+    let listeners = plan.listeners.iter().filter_map(crate::app::wrong_with);
+    let upstreams = plan.upstreams.iter().filter_map(crate::app::wrong_with_upstream);
+    let wrong: Vec<String> = listeners.chain(upstreams).collect();
     if wrong.is_empty() {
         return Ok(());
     }

@@ -28,6 +28,7 @@ use crate::route::{Rewrite, Table};
 
 pub mod changes;
 pub mod listen;
+pub mod onward;
 pub mod ward;
 
 /// The position of an upstream in [`Plan::upstreams`].
@@ -90,6 +91,10 @@ pub struct Listener {
     pub limits: ClientLimits,
     /// How its connections are secured; `None`: not at all.
     pub tls: Option<listen::Tls>,
+    /// Which HTTP its clients may speak.
+    pub http: listen::Versions,
+    /// What a client of HTTP/2 may take.
+    pub http2: listen::Http2,
     /// Every request that did not come over TLS is sent to this port for HTTPS.
     pub https_port: Option<u16>,
     /// Who may purge here; `None`: PURGE and BAN are methods like any other.
@@ -220,6 +225,10 @@ pub struct Upstream {
     pub sticky: Option<Sticky>,
     /// What the instances see as `Host`.
     pub host: HostRule,
+    /// TLS to the instances; `None`: in the clear.
+    pub tls: Option<onward::Tls>,
+    /// Which HTTP they speak.
+    pub http: onward::Http,
 }
 
 /// One API instance.

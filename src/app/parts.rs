@@ -80,14 +80,14 @@ fn secured(
     let Some(settings) = &plan.tls else { return Ok(None) };
     let failed = |wrong| StartError::Tls { listener: plan.name.to_string(), wrong };
     let known = before.and_then(|live| {
-        let same = |l: &plan::Listener| l.name == plan.name && l.tls == plan.tls;
+        let same = |l: &plan::Listener| l.name == plan.name && l.tls == plan.tls && l.http == plan.http;
         live.secured.get(live.plan.listeners.iter().position(same)?)?.clone()
     });
     if let Some(known) = known {
         known.reload().map_err(failed)?;
         return Ok(Some(known));
     }
-    let server = Arc::new(tls::Server::new(settings, metrics.tls(&plan.name)).map_err(failed)?);
+    let server = Arc::new(tls::Server::new(settings, plan.http, metrics.tls(&plan.name)).map_err(failed)?);
     if !settings.reload.is_zero() {
         tokio::spawn(tls::watch::run(Arc::downgrade(&server), plan.name.to_string(), settings.reload));
     }
@@ -109,7 +109,9 @@ fn upstream(
     };
     let sticky = Sticky::of(plan)
         .map_err(|source| StartError::StickyKey { upstream: plan.name.to_string(), source })?;
-    Ok(Upstream { group, sticky, metrics: numbers })
+    let client = tls::client::Client::of(plan)
+        .map_err(|wrong| StartError::UpstreamTls { upstream: plan.name.to_string(), wrong })?;
+    Ok(Upstream { group, sticky, client, metrics: numbers })
 }
 
 /// What is stored stays when the next plan would have stored it under the same keys and in the same place. Else memory begins empty: an answer

@@ -10,10 +10,10 @@ use toml::de::DeValue;
 
 use super::kind::{
     Address, AdminAddress, AnySize, AnyTime, Asked, Authorization, Balance, BodyForm, ByStatus, CheckType,
-    ClientAuth, CookieName, Count, FieldValue, FilePath, FrameWord, Hits, HostName, HostPort, JsonPlace,
-    JsonPointer, Label, LeaseTime, Level, List, Named, Network, OneOrMany, OrOff, Path, PerTime, Prefix,
-    Pseudonym, RealmText, RedisUrl, Regexp, Scope, Size, Statuses, Text, Threads, Timeout, Token, UserLine,
-    Versions,
+    ClientAuth, CookieName, Count, FieldValue, FilePath, FrameWord, Hits, HostName, HostPort, HttpVersions,
+    JsonPlace, JsonPointer, Label, LeaseTime, Level, List, Named, Network, OneOrMany, OrOff, Path, PerTime,
+    Prefix, Pseudonym, RealmText, RedisUrl, Regexp, Scope, Size, Statuses, Text, Threads, Timeout, Token,
+    UpstreamHttp, UserLine, Versions,
 };
 use super::read::{Node, Reader, Set, State};
 use super::reference::section_schema;
@@ -109,6 +109,11 @@ table! {
         /// The least a client must move per second: over a whole request body or answer, no more may be waited for it than `read_timeout` or
         /// `write_timeout` and the time this rate takes for what it moved. "0B" is no limit.
         min_rate: AnySize = "100B", or "1KiB";
+        /// Which HTTP is spoken: "http1", "http2" or "auto". "auto" is both over TLS, as the client wishes, and "http1" without. Without TLS,
+        /// "http2" is for clients that know beforehand (h2c).
+        http: HttpVersions = "auto", or "http2";
+        /// How HTTP/2 is spoken.
+        http2: Http2Table = {}, or { max_streams = 50 };
         /// Answer every request that did not come over TLS with a redirect to https:// and this port, those for
         /// /.well-known/acme-challenge/ excepted.
         https_port: Count<1, 65_535> = absent, or 443;
@@ -116,6 +121,25 @@ table! {
         tls: OrOff<TlsTable> = "off", or { certificates = [{ cert = "/etc/vanne/example.com.pem", key = "/etc/vanne/example.com.key" }] };
         /// Who may purge here with PURGE and BAN requests. "off": nobody, and both are methods like any other.
         purge: OrOff<PurgeTable> = "off", or { allow = ["127.0.0.1"] };
+    }
+}
+
+table! {
+    /// What a client of HTTP/2 may take, beside what the listener's other limits say.
+    Http2Table {
+        /// Requests served at once on a connection; the client keeps others back, and one more is refused.
+        max_streams: Count<1, 100_000> = 100, or 50;
+        /// Frames that bring neither a request nor content (PING, SETTINGS, RST_STREAM, PRIORITY, CONTINUATION, empty DATA): so many at once, a tenth of
+        /// it per second, and one for each KiB moved. A client that sends more is cut off.
+        max_control_frames: Count<10, 1_000_000> = 1000, or 200;
+        /// Content of one request that is taken ahead of whoever reads it.
+        stream_window: Size<65_535, 16_777_216> = "256KiB", or "1MiB";
+        /// The same of all requests of a connection.
+        connection_window: Size<65_535, 268_435_456> = "1MiB", or "4MiB";
+        /// Content of one answer that waits for the client to take it.
+        send_buffer: Size<16_384, 16_777_216> = "64KiB", or "256KiB";
+        /// What is remembered of fields sent before, to shorten those sent next (HPACK).
+        header_table: Size<0, 65_536> = "4KiB", or "8KiB";
     }
 }
 
@@ -259,6 +283,10 @@ table! {
         sticky: OrOff<StickyTable> = "off", or { key = "${STICKY_KEY:-change-me-please-0123}" };
         /// What the instances see as Host: "client" (what the client asked for), "instance" (the instance's address), or a name.
         host: HostRule = "client", or "api.internal";
+        /// Which HTTP the instances speak: "http1", or "http2" (over TLS agreed on, else h2c), which gRPC needs.
+        http: UpstreamHttp = "http1", or "http2";
+        /// Speak to the instances under TLS. "off": in the clear.
+        tls: OrOff<UpstreamTlsTable> = "off", or { sni = "api.internal" };
     }
 }
 
@@ -389,6 +417,22 @@ table! {
         json: JsonPlace = absent, or "/pool/size";
         /// The most that is believed; of less than 1, 1 is.
         max: Count<1, 1_000_000> = 1000, or 50;
+    }
+}
+
+table! {
+    /// How instances are spoken to under TLS.
+    UpstreamTlsTable {
+        /// The name that is asked for (SNI) and verified; not written: the instance's host.
+        sni: HostName = absent, or "api.internal";
+        /// A file with the roots (PEM) that the instances' certificates must lead to; not written: those the system trusts.
+        ca: FilePath = absent, or "/etc/vanne/instances-ca.pem";
+        /// Whether an instance's certificate must be valid and for that name.
+        verify: bool = true, or false;
+        /// The certificate that we show to instances which ask for one, then those that lead to its root, in PEM.
+        cert: FilePath = absent, or "/etc/vanne/gateway.pem";
+        /// Its private key, in PEM.
+        key: FilePath = absent, or "/etc/vanne/gateway.key";
     }
 }
 

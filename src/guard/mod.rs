@@ -10,6 +10,7 @@ pub mod client;
 pub mod cors;
 pub mod crowd;
 mod framing;
+pub mod http2;
 pub mod purger;
 pub mod rate;
 pub mod request;

@@ -78,11 +78,13 @@ pub enum Refusal {
     Expectation,
     /// Too many connections, in all or from this address.
     Crowd,
+    /// Too many HTTP/2 frames that bring neither a request nor content, or a head that does not end (RFC 9113 §10.5).
+    Flood,
 }
 
 impl Refusal {
     /// Every reason, so that metrics can be created before the first refusal.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Host,
         Self::Authority,
         Self::Target,
@@ -92,6 +94,7 @@ impl Refusal {
         Self::BodyTooLarge,
         Self::Expectation,
         Self::Crowd,
+        Self::Flood,
     ];
 
     /// The status that says it. 405 needs an `Allow` field beside it (RFC 9110 §15.5.6).
@@ -103,6 +106,8 @@ impl Refusal {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::Crowd => StatusCode::SERVICE_UNAVAILABLE,
+            // Never sent: the connection ends with ENHANCE_YOUR_CALM.
+            Self::Flood => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
@@ -118,6 +123,7 @@ impl Refusal {
             Self::BodyTooLarge => "body-too-large",
             Self::Expectation => "expectation",
             Self::Crowd => "too-many-connections",
+            Self::Flood => "flood",
         }
     }
 }
@@ -407,6 +413,7 @@ mod tests {
                 (413, "body-too-large"),
                 (417, "expectation"),
                 (503, "too-many-connections"),
+                (429, "flood"),
             ]
         );
     }

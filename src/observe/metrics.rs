@@ -871,7 +871,7 @@ fn method_index(method: &Method) -> usize {
     known.iter().position(|&name| name == method.as_str()).unwrap_or(known.len())
 }
 
-const REFUSALS: [&str; 9] = [
+const REFUSALS: [&str; 10] = [
     "host",
     "authority",
     "target",
@@ -881,6 +881,7 @@ const REFUSALS: [&str; 9] = [
     "body-too-large",
     "expectation",
     "too-many-connections",
+    "flood",
 ];
 
 fn refusal_index(why: Refusal) -> usize {
@@ -894,6 +895,7 @@ fn refusal_index(why: Refusal) -> usize {
         Refusal::BodyTooLarge => 6,
         Refusal::Expectation => 7,
         Refusal::Crowd => 8,
+        Refusal::Flood => 9,
     }
 }
 
@@ -999,6 +1001,8 @@ pub(super) mod tests {
             sticky: None,
             tries: 2,
             host: Default::default(),
+            tls: None,
+            http: Default::default(),
         }
     }
 
@@ -1050,6 +1054,15 @@ pub(super) mod tests {
                 reload: zero,
                 hsts: None,
             }),
+            http: plan::listen::Versions::Either,
+            http2: plan::listen::Http2 {
+                max_streams: 1,
+                max_control_frames: 1,
+                stream_window: ByteSize::kib(64),
+                connection_window: ByteSize::kib(64),
+                send_buffer: ByteSize::kib(64),
+                header_table: ByteSize::kib(4),
+            },
             https_port: None,
         }
     }

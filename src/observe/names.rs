@@ -204,7 +204,7 @@ pub const LABELS: &[(&str, &str)] = &[
     ("phase", "`connect` (new connections only), `first_byte`"),
     (
         "reason",
-        "of `vanne_refused_total`: `host`, `authority`, `target`, `framing`, `method`, `head-too-large`, `body-too-large`, `expectation`, `too-many-connections`; of `vanne_denied_total`: `address-denied`, `unauthorized`, `sign-in-busy`, `rate-limited`, `too-many-in-flight`, `limit-unknown`; of `vanne_limit_refused_total`: `rate`, `in-flight`, `uncounted`; of `vanne_upstream_retries_total`: `connect`, `reused-connection`, `before-answer`, `timeout`, how far the failed exchange had come; of `vanne_upstream_rejected_total`: `full`, `timeout`, `circuit-open`",
+        "of `vanne_refused_total`: `host`, `authority`, `target`, `framing`, `method`, `head-too-large`, `body-too-large`, `expectation`, `too-many-connections`, `flood` (of HTTP/2); of `vanne_denied_total`: `address-denied`, `unauthorized`, `sign-in-busy`, `rate-limited`, `too-many-in-flight`, `limit-unknown`; of `vanne_limit_refused_total`: `rate`, `in-flight`, `uncounted`; of `vanne_upstream_retries_total`: `connect`, `reused-connection`, `before-answer`, `timeout`, how far the failed exchange had come; of `vanne_upstream_rejected_total`: `full`, `timeout`, `circuit-open`",
     ),
     (
         "result",

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+use crate::base::unit::ByteSize;
+
 /// How connections are secured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
@@ -64,4 +66,32 @@ pub enum UnknownNames {
     First,
     /// The handshake ends.
     Refuse,
+}
+
+/// Which HTTP a listener's clients may speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Versions {
+    /// HTTP/1.1 and 1.0.
+    One,
+    /// HTTP/2.
+    Two,
+    /// Over TLS what is agreed on in its handshake (ALPN, RFC 7301).
+    Either,
+}
+
+/// What a client of HTTP/2 may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http2 {
+    /// Requests at once on a connection.
+    pub max_streams: u32,
+    /// Frames at once that bring neither a request nor content; a tenth of it per second.
+    pub max_control_frames: u32,
+    /// Content of a request taken ahead of its reader.
+    pub stream_window: ByteSize,
+    /// The same of a connection.
+    pub connection_window: ByteSize,
+    /// Content of an answer that waits for the client.
+    pub send_buffer: ByteSize,
+    /// The table of fields that shortens those sent next.
+    pub header_table: ByteSize,
 }

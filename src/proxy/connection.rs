@@ -38,6 +38,7 @@ use crate::guard::request::{self, Head, Limits, Refusal};
 use crate::observe::access::Line;
 use crate::observe::metrics::CacheResult;
 use crate::plan::ClientLimits;
+use crate::plan::listen::Versions;
 
 /// How much is read at once while a head is awaited.
 const READ: usize = 4096;
@@ -45,7 +46,7 @@ const READ: usize = 4096;
 const MOST_FIELDS: usize = 256;
 
 /// Beside a 405 (RFC 9110 §15.5.6): the methods it defines but CONNECT and TRACE, and PATCH (RFC 5789). Others are passed on as well.
-const ALLOW: &str = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n";
+pub(super) const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// Serves the connections of one listener, by the configuration in force: a request is served to its end by the one that was in force when its
 /// head had come, the next request of the connection perhaps by another.
@@ -71,7 +72,7 @@ impl Door {
     }
 
     /// Makes `serving` what is in force now.
-    fn keep_up(&self, serving: &mut Arc<Connections>) {
+    pub(super) fn keep_up(&self, serving: &mut Arc<Connections>) {
         let current = self.current.load();
         if !Arc::ptr_eq(&current, serving) {
             *serving = Arc::clone(&current);
@@ -81,18 +82,19 @@ impl Door {
 
 /// Serves the connections of one listener by one configuration.
 pub struct Connections {
-    live: Arc<Live>,
-    proxy: Arc<HttpProxy<Gateway>>,
-    listener: usize,
+    pub(super) live: Arc<Live>,
+    pub(super) proxy: Arc<HttpProxy<Gateway>>,
+    pub(super) listener: usize,
     open: Arc<Open>,
     crowd: Arc<Mutex<Crowd>>,
 }
 
 /// Who is at the other end of a connection.
-struct Visitor {
-    peer: IpAddr,
-    tls: bool,
-    identity: Option<Arc<Identity>>,
+pub(super) struct Visitor {
+    pub(super) peer: IpAddr,
+    pub(super) tls: bool,
+    pub(super) identity: Option<Arc<Identity>>,
+    pub(super) http2: bool,
 }
 
 /// Counts open connections, so that a drain knows when the last one is gone.
@@ -176,7 +178,7 @@ impl Connections {
         Self { live, proxy, listener, open: self.open.clone(), crowd: self.crowd.clone() }
     }
 
-    fn limits(&self) -> &ClientLimits {
+    pub(super) fn limits(&self) -> &ClientLimits {
         &self.live.plan.listeners[self.listener].limits
     }
 
@@ -307,7 +309,7 @@ impl Connections {
         let status = failure.status();
         let more = match failure.retry_after() {
             Some(seconds) => format!("Retry-After: {seconds}\r\n"),
-            None if status == http::StatusCode::METHOD_NOT_ALLOWED => ALLOW.to_owned(),
+            None if status == http::StatusCode::METHOD_NOT_ALLOWED => format!("Allow: {ALLOWED}\r\n"),
             None => String::new(),
         };
         let more = more + &self.hsts_line();
@@ -330,7 +332,8 @@ impl Connections {
         let took = std::time::Duration::ZERO;
         let bytes = page.len() as u64;
         self.live.metrics.request(None, &Method::GET, status.as_u16(), CacheResult::None, took, 0, bytes);
-        self.log_refusal(stream, failure, &request_id, matches!(sent, Ok(Ok(()))), bytes);
+        let sent = matches!(sent, Ok(Ok(())));
+        self.log_refusal(short::peer(stream), "HTTP/1.1", failure, &request_id, sent, bytes);
         drop(in_flight);
         // Whom there is no room for is not waited for.
         if failure != Failure::Refused(Refusal::Crowd) {
@@ -345,8 +348,15 @@ impl Connections {
         value.map_or_else(String::new, |value| format!("Strict-Transport-Security: {value}\r\n"))
     }
 
-    fn log_refusal(&self, stream: &Stream, failure: Failure, request_id: &str, sent: bool, bytes_out: u64) {
-        let client = short::peer(stream);
+    pub(super) fn log_refusal(
+        &self,
+        client: IpAddr,
+        protocol: &'static str,
+        failure: Failure,
+        request_id: &str,
+        sent: bool,
+        bytes_out: u64,
+    ) {
         self.live.log.write(&Line {
             at: self.live.clock.wall(),
             request_id,
@@ -354,7 +364,7 @@ impl Connections {
             method: "",
             host: "",
             target: "",
-            protocol: "HTTP/1.1",
+            protocol,
             status: if sent { failure.status().as_u16() } else { 0 },
             bytes_in: 0,
             bytes_out,
@@ -405,7 +415,11 @@ impl ServerApp for Doorway {
             return None;
         };
         let (stream, visitor) = serving.secure(stream, peer, shutdown).await?;
-        self.0.serve(serving.clone(), Dated::over(stream), &visitor, shutdown.clone()).await;
+        if visitor.http2 {
+            self.0.serve_http2(serving.clone(), stream, visitor, shutdown.clone()).await;
+        } else {
+            self.0.serve(serving.clone(), Dated::over(stream), &visitor, shutdown.clone()).await;
+        }
         None
     }
 }
@@ -419,14 +433,15 @@ impl Connections {
         shutdown: &ShutdownWatch,
     ) -> Option<(Stream, Visitor)> {
         let Some(tls) = self.tls() else {
-            return Some((stream, Visitor { peer, tls: false, identity: None }));
+            let http2 = self.live.plan.listeners[self.listener].http == Versions::Two;
+            return Some((stream, Visitor { peer, tls: false, identity: None, http2 }));
         };
         let mut shutdown = shutdown.clone();
         let secured = tokio::select! {
             secured = tls.accept(stream, &self.live.clock) => secured.ok()?,
             () = stopped(&mut shutdown) => return None,
         };
-        Some((secured.stream, Visitor { peer, tls: true, identity: secured.identity }))
+        Some((secured.stream, Visitor { peer, tls: true, identity: secured.identity, http2: secured.http2 }))
     }
 
     /// The secured side of the listener.
@@ -494,7 +509,7 @@ fn says_close(fields: &Pairs<'_>) -> bool {
 }
 
 /// Resolves when the gateway shuts down.
-async fn stopped(shutdown: &mut ShutdownWatch) {
+pub(super) async fn stopped(shutdown: &mut ShutdownWatch) {
     // An error means that the sender is gone, which only happens at the very end.
     let _ = shutdown.wait_for(|stop| *stop).await;
 }

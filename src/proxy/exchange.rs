@@ -12,7 +12,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 use smallvec::SmallVec;
 
 use super::live::{Live, Upstream};
-use super::onward::Onward;
+use super::onward::{self, Onward};
 use super::peer::{self, Use};
 use super::place;
 use super::reply::Failure;
@@ -179,13 +179,16 @@ async fn asked(
     let mut head = onward
         .head(&live.route(to.route).rewrite, &plan.host, &picked.endpoint, &live.plan.server.name)
         .map_err(|_| (FailedAt::DuringAnswer, Failure::Internal))?;
-    let peer = peer::of(plan, picked.addr, Use::Requests);
+    let peer = peer::of(upstream, picked.addr, picked.endpoint.name(), Use::Requests);
 
     let begun = live.clock.mono();
     let (mut session, reused) = connect(live, upstream, &peer).await.inspect_err(|_| {
         picked.endpoint.connect_failed(picked.addr);
     })?;
-    if peer::is_worn(session.digest(), &upstream.group, live.clock.wall()) {
+    if session.as_http1().is_none() {
+        onward::over_http2(&mut head, peer.is_tls())
+            .map_err(|_| (FailedAt::DuringAnswer, Failure::Internal))?;
+    } else if peer::is_worn(session.digest(), &upstream.group, live.clock.wall()) {
         let _ = head.insert_header(http::header::CONNECTION, "close");
     }
     session.set_read_timeout(Some(patience));

@@ -55,6 +55,8 @@ pub struct Upstream {
     pub group: Arc<Group>,
     /// What binds clients to its instances, when anything does.
     pub sticky: Option<Sticky>,
+    /// How they are connected to.
+    pub client: tls::client::Client,
     /// Its numbers.
     pub metrics: UpstreamMetrics,
 }

@@ -44,6 +44,7 @@ pub mod exchange;
 pub mod explain;
 pub mod fill;
 mod fleet;
+mod http2;
 pub mod journey;
 pub mod live;
 pub mod onward;
@@ -103,6 +104,10 @@ impl Gateway {
 
     /// Who sent it, by what connection, under which id.
     fn enter(&self, session: &mut Session, journey: &mut Journey) {
+        if journey.admitted.is_none() {
+            // What HTTP/2 found out comes with the request, not with its connection.
+            journey.admitted = session.req_header().extensions.get::<Arc<Admitted>>().map(|a| (**a).clone());
+        }
         if let Some(admitted) = &journey.admitted {
             let limits = &self.live.plan.listeners[admitted.listener].limits;
             session.set_read_timeout(Some(limits.read_timeout));
@@ -172,7 +177,7 @@ impl Gateway {
                 Ok(Outcome::Answered)
             }
             // No key holds the content of a GET, but an instance may answer by it (RFC 9110 §9.3.1).
-            Action::Forward { cache: Some(_), .. } if has_content(session.req_header()) => Ok(Outcome::Pass),
+            Action::Forward { cache: Some(_), .. } if has_content(session) => Ok(Outcome::Pass),
             Action::Forward { upstream: _, cache: Some(cache) } => {
                 let to = Destination { route, upstream: self.upstream_of(journey)? };
                 match &self.live.route(route).content_key {
@@ -493,7 +498,7 @@ impl ProxyHttp for Gateway {
         let group = &upstream.group;
         journey.attempt = self.live.clock.mono();
         let first = *journey.first_attempt.get_or_insert(journey.attempt);
-        let mut peer = peer::of(group.plan(), picked.addr, peer::Use::Requests);
+        let mut peer = peer::of(upstream, picked.addr, picked.endpoint.name(), peer::Use::Requests);
         if let Some(left) = peer::time_left(group.plan(), Some(first), journey.attempt) {
             peer.options.read_timeout = Some(peer::shortened(group.plan().timeouts.read, left));
         }
@@ -528,13 +533,17 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         let group = &self.live.upstream(self.upstream_of(journey)?).group;
         let route = self.live.route(journey.route.unwrap_or_default());
-        let onward = self.onward(session, journey, session.req_header().method.clone());
+        let mut onward = self.onward(session, journey, session.req_header().method.clone());
+        // pingora makes the rest of a head of HTTP/2, whose streams cannot become a WebSocket.
+        let version = upstream_request.version;
+        onward.websocket &= version != Version::HTTP_2;
         let Some(picked) = &journey.picked else {
             return Error::e_explain(ErrorType::InternalError, "a request was sent on without an instance");
         };
         *upstream_request =
             onward.head(&route.rewrite, &group.plan().host, &picked.endpoint, &self.live.plan.server.name)?;
-        if journey.retire && !onward.websocket {
+        upstream_request.set_version(version);
+        if journey.retire && !onward.websocket && version != Version::HTTP_2 {
             upstream_request.insert_header(header::CONNECTION, "close")?;
         }
         Ok(())
@@ -738,10 +747,15 @@ impl Admitted {
 }
 
 /// Whether a GET or HEAD comes with content.
-fn has_content(head: &RequestHeader) -> bool {
+fn has_content(session: &mut Session) -> bool {
+    let head = session.req_header();
+    if !matches!(head.method, Method::GET | Method::HEAD) {
+        return false;
+    }
     let coded = head.headers.contains_key(header::TRANSFER_ENCODING);
-    matches!(head.method, Method::GET | Method::HEAD)
-        && (coded || fill::content_length(&head.headers).is_some_and(|length| length > 0))
+    let framed = coded || fill::content_length(&head.headers).is_some_and(|length| length > 0);
+    // HTTP/2 needs no field to announce content.
+    framed || (head.version == Version::HTTP_2 && !session.as_downstream_mut().is_body_empty())
 }
 
 /// Changes the fields of an answer as a plain map. Lower-case names are the same to every reader (RFC 9110 §5.1).

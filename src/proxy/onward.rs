@@ -117,6 +117,30 @@ impl Onward {
     }
 }
 
+/// Makes a head one of HTTP/2: the host is its authority (RFC 9113 §8.3.1).
+///
+/// # Errors
+/// When its host or target cannot be written so.
+pub fn over_http2(head: &mut RequestHeader, tls: bool) -> pingora::Result<()> {
+    let host = head.headers.get(http::header::HOST).map(HeaderValue::as_bytes).unwrap_or_default();
+    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+    let scheme = if tls { "https" } else { "http" };
+    let uri = http::Uri::builder().scheme(scheme).authority(host).path_and_query(target).build();
+    let uri = uri.map_err(|e| {
+        pingora::Error::because(
+            pingora::ErrorType::InvalidHTTPHeader,
+            "the Host to send on is no authority",
+            e,
+        )
+    })?;
+    head.set_uri(uri);
+    head.set_version(http::Version::HTTP_2);
+    for name in [http::header::HOST, http::header::CONNECTION, http::header::UPGRADE] {
+        head.remove_header(&name);
+    }
+    Ok(())
+}
+
 /// The protocol version as `Via` writes it.
 pub fn version_word(version: http::Version) -> &'static str {
     match version {

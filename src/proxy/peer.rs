@@ -6,6 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
 
+use super::live;
 use crate::base::clock::{MonoTime, WallTime};
 use crate::plan::{Upstream, UpstreamTimeouts};
 use crate::upstream::Group;
@@ -19,11 +20,12 @@ pub enum Use {
     Check,
 }
 
-/// The peer for one exchange with `addr`.
-pub fn of(upstream: &Upstream, addr: SocketAddr, purpose: Use) -> HttpPeer {
+/// The peer for one exchange with `addr`, the address of the instance called `name`.
+pub fn of(upstream: &live::Upstream, addr: SocketAddr, name: &str, purpose: Use) -> HttpPeer {
     let mut peer = HttpPeer::new(addr, false, String::new());
-    set_timeouts(&mut peer, &upstream.timeouts);
-    peer.group_key = u64::from(purpose == Use::Check);
+    set_timeouts(&mut peer, &upstream.group.plan().timeouts);
+    upstream.client.tell(&mut peer, name);
+    peer.group_key |= u64::from(purpose == Use::Check);
     peer
 }
 

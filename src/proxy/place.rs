@@ -81,7 +81,11 @@ pub(super) fn failure(why: NoPlace) -> Failure {
 pub(super) async fn client_gone(session: &mut Session) -> Box<Error> {
     let head = session.req_header();
     let chunked = head.headers.contains_key(http::header::TRANSFER_ENCODING);
-    if chunked || content_length(&head.headers).is_some_and(|length| length > READ_AHEAD) {
+    let unmeasured = head.version == http::Version::HTTP_2
+        && content_length(&head.headers).is_none()
+        && !session.as_downstream_mut().is_body_done();
+    let head = session.req_header();
+    if chunked || unmeasured || content_length(&head.headers).is_some_and(|length| length > READ_AHEAD) {
         return std::future::pending().await;
     }
     let client = session.as_downstream_mut();

@@ -15,6 +15,7 @@ use pingora::upstreams::peer::{HttpPeer, Scheme};
 
 use super::live::Live;
 use super::peer::{self, Use};
+use super::tls::client::host_of;
 use crate::balance::check::{self, Expected, MOST, Unwell, grpc};
 use crate::plan::{self, Health, HealthCheck, UpstreamId};
 use crate::upstream::probe::{Check, Seen};
@@ -54,8 +55,7 @@ impl Prober {
     }
 
     fn peer(&self, addr: SocketAddr, name: &str, health: &Health) -> HttpPeer {
-        let plan = self.live.upstream(self.upstream).group.plan();
-        let mut peer = peer::of(plan, addr, Use::Check);
+        let mut peer = peer::of(self.live.upstream(self.upstream), addr, name, Use::Check);
         if let Some(tls) = &health.tls {
             peer.scheme = Scheme::HTTPS;
             peer.sni = tls.sni.clone().unwrap_or_else(|| host_of(name).to_owned());
@@ -105,7 +105,9 @@ async fn get(
     let mut head = RequestHeader::build_no_case(Method::GET, path.as_bytes(), Some(3))?;
     head.insert_header(header::HOST, host)?;
     head.insert_header(header::USER_AGENT, AGENT)?;
-    head.insert_header(header::CONNECTION, "close")?;
+    if session.as_http1().is_some() {
+        head.insert_header(header::CONNECTION, "close")?;
+    }
     session.write_request_header(Box::new(head)).await?;
     session.finish_request_body().await?;
     session.read_response_header().await?;
@@ -156,11 +158,6 @@ fn told(error: &pingora::Error) -> String {
         Some(cause) => format!("{}: {cause}", error.etype().as_str()),
         None => error.etype().as_str().to_owned(),
     }
-}
-
-/// The host of `host:port`; an IPv6 address without its brackets.
-fn host_of(name: &str) -> &str {
-    name.rsplit_once(':').map_or(name, |(host, _)| host).trim_matches(['[', ']'])
 }
 
 #[async_trait]

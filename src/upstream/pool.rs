@@ -276,6 +276,8 @@ mod tests {
             pool: Some(pool),
             sticky: None,
             host: HostRule::Client,
+            tls: None,
+            http: Default::default(),
         };
         (Group::reporting_to(&plan, Arc::new(Clock::start()), told.clone()), told)
     }

@@ -12,6 +12,7 @@ const BASE: &str = r#"
 certificates = [{ cert = "base.pem", key = "base.key" }]
 client_ca = "base-ca.pem"
 [listen.web.tls.hsts]
+[listen.web.http2]
 [listen.web.purge]
 allow = ["192.0.2.1"]
 [admin]
@@ -23,6 +24,10 @@ servers = ["127.0.0.1:8009"]
 path = "/base"
 [upstreams.api.pool]
 [upstreams.api.pool.capacity]
+[upstreams.api.tls]
+sni = "base.internal"
+cert = "base.pem"
+key = "base.key"
 [upstreams.api.sticky]
 [upstreams.api.eject]
 [upstreams.api.breaker]

@@ -11,6 +11,8 @@ mod edge;
 
 mod tls;
 
+mod http2;
+
 mod guard;
 
 mod hostile;
@@ -76,6 +78,8 @@ mod eject;
 mod breaker;
 
 mod forward;
+
+mod onward;
 
 mod observe;
 

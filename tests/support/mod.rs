@@ -13,6 +13,7 @@
 pub mod client;
 pub mod fake_redis;
 pub mod gate;
+pub mod http2;
 pub mod origin;
 pub mod process;
 pub mod redis;

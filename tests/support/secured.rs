@@ -200,6 +200,14 @@ impl Issued {
         self.key.private_key_to_pem_pkcs8().unwrap()
     }
 
+    /// What a server with this certificate listens with.
+    pub fn server(&self, configure: impl FnOnce(&mut SslContextBuilder)) -> SslContext {
+        let mut context = SslContext::builder(SslMethod::tls_server()).unwrap();
+        self.shown_by(&mut context);
+        configure(&mut context);
+        context.build()
+    }
+
     /// Shown by a client.
     pub fn shown_by(&self, context: &mut SslContextBuilder) {
         context.set_certificate(&self.cert).unwrap();
@@ -208,6 +216,48 @@ impl Issued {
         }
         context.set_private_key(&self.key).unwrap();
     }
+}
+
+/// Names asked for, each with the subject of the certificate that was shown.
+type Met = std::sync::Arc<std::sync::Mutex<Vec<(String, Option<String>)>>>;
+
+/// What stands before an instance that knows no TLS: takes it off, and notes the name asked for and who asked.
+pub struct Front {
+    /// Where it listens.
+    pub address: std::net::SocketAddr,
+    met: Met,
+}
+
+impl Front {
+    /// Stands before the server at `behind`.
+    pub async fn before(behind: std::net::SocketAddr, context: SslContext) -> Self {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let front = Self { address: listener.local_addr().unwrap(), met: Default::default() };
+        let met = front.met.clone();
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                tokio::spawn(relay(socket, behind, context.clone(), met.clone()));
+            }
+        });
+        front
+    }
+
+    /// The names asked for, each with the subject of the certificate that was shown.
+    pub fn met(&self) -> Vec<(String, Option<String>)> {
+        self.met.lock().unwrap().clone()
+    }
+}
+
+async fn relay(socket: TcpStream, behind: std::net::SocketAddr, context: SslContext, met: Met) {
+    let Ok(mut near) = accept(&context, socket).await else { return };
+    let name = near.ssl().servername(openssl::ssl::NameType::HOST_NAME).unwrap_or_default().to_owned();
+    let shown = near
+        .ssl()
+        .peer_certificate()
+        .and_then(|cert| Some(cert.subject_name().entries().next()?.data().to_string().unwrap_or_default()));
+    met.lock().unwrap().push((name, shown));
+    let Ok(mut far) = TcpStream::connect(behind).await else { return };
+    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
 }
 
 /// A connection, secured or not.
@@ -227,6 +277,19 @@ impl Wire {
             Self::Secured(stream) => stream.get_ref(),
         }
     }
+}
+
+/// Makes the handshake of a server.
+///
+/// # Errors
+/// Why there is none.
+pub async fn accept(
+    context: &SslContext,
+    socket: TcpStream,
+) -> Result<SslStream<TcpStream>, openssl::ssl::Error> {
+    let mut stream = SslStream::new(Ssl::new(context)?, socket)?;
+    Pin::new(&mut stream).accept().await?;
+    Ok(stream)
 }
 
 /// Makes the handshake of a client that asks for `name`; an empty one asks for none.

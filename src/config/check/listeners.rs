@@ -57,6 +57,8 @@ fn listener(name: &str, table: &ListenTable, reader: &mut Reader<'_>) -> Option<
             },
             min_rate: table.min_rate.value()?.0,
         },
+        http: tls::versions(table)?,
+        http2: tls::http2(table)?,
         https_port: tls::https_port(table, reader)?,
         tls: tls?,
         purgers: match table.purge.value()? {

@@ -6,6 +6,7 @@ mod caches;
 mod failures;
 mod health;
 mod listeners;
+mod onward;
 mod routes;
 mod split;
 mod sticky;

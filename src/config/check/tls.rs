@@ -3,10 +3,10 @@
 use http::HeaderValue;
 
 use crate::config::file::{CertificateTable, HstsTable, ListenTable, TlsTable, time};
-use crate::config::kind::{ClientAuth, OrOff};
+use crate::config::kind::{ClientAuth, HttpVersions, OrOff};
 use crate::config::problem::Problem;
 use crate::config::read::Reader;
-use crate::plan::listen::{Certificate, Clients, Tls};
+use crate::plan::listen::{Certificate, Clients, Http2, Tls, Versions};
 
 /// `Some(None)`: it is not secured.
 pub fn of(table: &ListenTable, reader: &mut Reader<'_>) -> Option<Option<Tls>> {
@@ -27,6 +27,16 @@ pub fn of(table: &ListenTable, reader: &mut Reader<'_>) -> Option<Option<Tls>> {
         reload: time(&tls.reload)?,
         hsts: hsts?,
     }))
+}
+
+/// The versions spoken, once it is known whether there is a handshake to agree on one.
+pub fn versions(table: &ListenTable) -> Option<Versions> {
+    let secured = matches!(table.tls.value()?, OrOff::On(_));
+    Some(match table.http.value()? {
+        HttpVersions::Only(versions) => *versions,
+        HttpVersions::Auto if secured => Versions::Either,
+        HttpVersions::Auto => Versions::One,
+    })
 }
 
 /// `Some(None)`: nobody is sent elsewhere.
@@ -96,4 +106,17 @@ fn hsts(table: &HstsTable, reader: &mut Reader<'_>) -> Option<HeaderValue> {
     let more = [(subdomains, "; includeSubDomains"), (preload, "; preload")];
     let more: String = more.into_iter().filter(|(on, _)| *on).map(|(_, word)| word).collect();
     HeaderValue::try_from(format!("max-age={}{more}", age.as_secs())).ok()
+}
+
+/// The limits of HTTP/2.
+pub fn http2(table: &ListenTable) -> Option<Http2> {
+    let http2 = table.http2.value()?;
+    Some(Http2 {
+        max_streams: http2.max_streams.value()?.as_u32(),
+        max_control_frames: http2.max_control_frames.value()?.as_u32(),
+        stream_window: http2.stream_window.value()?.0,
+        connection_window: http2.connection_window.value()?.0,
+        send_buffer: http2.send_buffer.value()?.0,
+        header_table: http2.header_table.value()?.0,
+    })
 }

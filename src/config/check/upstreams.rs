@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::failures;
 use super::health::health;
+use super::onward;
 use crate::balance::Method;
 use crate::balance::sticky::{Cookie, SameSite, Secure};
 use crate::base::name::UpstreamName;
@@ -28,6 +29,7 @@ pub fn all(file: &File, reader: &mut Reader<'_>) -> Option<Vec<Upstream>> {
 
 fn upstream(name: &str, table: &UpstreamTable, reader: &mut Reader<'_>) -> Option<Upstream> {
     let servers = servers(&table.servers, reader);
+    let tls = onward::tls(table, reader);
     let health = match table.health.value() {
         Some(OrOff::On(checks)) => health(checks, &table.health.spot, reader).map(Some),
         Some(OrOff::Off) => Some(None),
@@ -64,6 +66,8 @@ fn upstream(name: &str, table: &UpstreamTable, reader: &mut Reader<'_>) -> Optio
             OrOff::Off => None,
         },
         host: table.host.value()?.clone(),
+        tls: tls?,
+        http: table.http.value()?.0,
     })
 }
 

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use crate::config::setting::FromText;
 use crate::config::table::words;
-use crate::plan::listen::{Profile, UnknownNames};
+use crate::plan::listen::{Profile, UnknownNames, Versions};
+use crate::plan::onward::Http;
 
 words! { Profile, "a profile of TLS",
     "intermediate" => Self::Intermediate,
@@ -15,6 +16,30 @@ words! { UnknownNames, "a way to treat unknown names",
     "first" => Self::First,
     "refuse" => Self::Refuse,
 }
+
+/// Which HTTP is spoken, as written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpVersions {
+    /// What fits: over TLS both, else HTTP/1.
+    Auto,
+    /// These.
+    Only(Versions),
+}
+
+words! { HttpVersions, "a choice of HTTP versions",
+    "auto" => Self::Auto,
+    "http1" => Self::Only(Versions::One),
+    "http2" => Self::Only(Versions::Two),
+}
+
+words! { UpstreamHttp, "a version of HTTP",
+    "http1" => Self(Http::One),
+    "http2" => Self(Http::Two),
+}
+
+/// Which HTTP instances speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpstreamHttp(pub Http);
 
 /// Whether a client must show a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -22,8 +22,9 @@ use self::files::{Pair, Wrong};
 use super::short::in_time;
 use crate::base::clock::Clock;
 use crate::observe::metrics::TlsMetrics;
-use crate::plan::listen::{Clients, Profile, Tls, UnknownNames};
+use crate::plan::listen::{Clients, Profile, Tls, UnknownNames, Versions};
 
+pub mod client;
 pub mod files;
 mod identity;
 pub mod watch;
@@ -33,6 +34,7 @@ pub use identity::Identity;
 /// The secured side of one listener.
 pub struct Server {
     plan: Tls,
+    versions: Versions,
     contexts: ArcSwap<SslContext>,
     metrics: TlsMetrics,
 }
@@ -43,6 +45,8 @@ pub struct Secured {
     pub stream: Stream,
     /// Who the client is by its certificate.
     pub identity: Option<Arc<Identity>>,
+    /// HTTP/2 was agreed on.
+    pub http2: bool,
 }
 
 /// Why a handshake failed: the label of its metric.
@@ -133,10 +137,10 @@ impl Server {
     ///
     /// # Errors
     /// What is wrong with one of them.
-    pub fn new(plan: &Tls, metrics: TlsMetrics) -> Result<Self, Wrong> {
+    pub fn new(plan: &Tls, versions: Versions, metrics: TlsMetrics) -> Result<Self, Wrong> {
         let pairs = pairs(plan)?;
-        let context = contexts(plan, &pairs)?;
-        let server = Self { plan: plan.clone(), contexts: ArcSwap::from_pointee(context), metrics };
+        let context = contexts(plan, versions, &pairs)?;
+        let server = Self { plan: plan.clone(), versions, contexts: ArcSwap::from_pointee(context), metrics };
         server.note(&pairs);
         Ok(server)
     }
@@ -147,7 +151,7 @@ impl Server {
     /// What is wrong with one of them; all stays as it was.
     pub fn reload(&self) -> Result<(), Wrong> {
         let pairs = pairs(&self.plan)?;
-        let context = contexts(&self.plan, &pairs)?;
+        let context = contexts(&self.plan, self.versions, &pairs)?;
         self.contexts.store(Arc::new(context));
         self.note(&pairs);
         Ok(())
@@ -187,8 +191,9 @@ impl Server {
             None => return Err(Failed::Timeout),
         }
         let ssl: &SslRef = Pin::new(&mut stream).get_mut().ssl();
+        let http2 = self.versions == Versions::Two || ssl.selected_alpn_protocol() == Some(b"h2");
         let identity = ssl.peer_certificate().and_then(|cert| Identity::of(&cert)).map(Arc::new);
-        Ok(Secured { identity, stream: Box::new(stream) })
+        Ok(Secured { identity, http2, stream: Box::new(stream) })
     }
 }
 
@@ -204,25 +209,25 @@ pub fn pairs(plan: &Tls) -> Result<Vec<Pair>, Wrong> {
 ///
 /// # Errors
 /// What is wrong with one of them.
-pub fn check(plan: &Tls) -> Result<Vec<Pair>, Wrong> {
+pub fn check(plan: &Tls, versions: Versions) -> Result<Vec<Pair>, Wrong> {
     let pairs = pairs(plan)?;
-    contexts(plan, &pairs)?;
+    contexts(plan, versions, &pairs)?;
     Ok(pairs)
 }
 
 /// The context that handshakes begin with; it goes over to that of another certificate when the client asks for its name.
-fn contexts(plan: &Tls, pairs: &[Pair]) -> Result<SslContext, Wrong> {
+fn contexts(plan: &Tls, versions: Versions, pairs: &[Pair]) -> Result<SslContext, Wrong> {
     let mut names = HashMap::new();
     for (files, pair) in plan.certificates.iter().zip(pairs) {
         let refused = |source| Wrong::Refused { path: files.cert.clone(), source };
-        let context = builder(plan, pair)?.map_err(refused)?.build().into_context();
+        let context = builder(plan, versions, pair)?.map_err(refused)?.build().into_context();
         for name in &pair.names {
             names.entry(name.clone()).or_insert_with(|| context.clone());
         }
     }
     let first = &plan.certificates[0].cert;
-    let mut builder =
-        builder(plan, &pairs[0])?.map_err(|source| Wrong::Refused { path: first.clone(), source })?;
+    let mut builder = builder(plan, versions, &pairs[0])?
+        .map_err(|source| Wrong::Refused { path: first.clone(), source })?;
     let refuse = plan.unknown_names == UnknownNames::Refuse;
     builder.set_servername_callback(move |ssl, alert| by_name(&names, refuse, ssl, alert));
     Ok(builder.build().into_context())
@@ -260,17 +265,22 @@ const CIPHERS: &str = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256
 const GROUPS: &str = "X25519MLKEM768:X25519:P-256:P-384";
 
 /// The settings of a listener with one certificate.
-fn builder(plan: &Tls, pair: &Pair) -> Result<Built, Wrong> {
+fn builder(plan: &Tls, versions: Versions, pair: &Pair) -> Result<Built, Wrong> {
     let roots = match &plan.clients {
         Clients::Anyone => None,
         Clients::Optional(path) => Some((path, SslVerifyMode::PEER)),
         Clients::Required(path) => Some((path, SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT)),
     };
     let roots = roots.map(|(path, mode)| Ok((files::certificates(path)?, mode))).transpose()?;
-    Ok(built(plan, pair, roots))
+    Ok(built(plan, versions, pair, roots))
 }
 
-fn built(plan: &Tls, pair: &Pair, roots: Option<(Vec<openssl::x509::X509>, SslVerifyMode)>) -> Built {
+fn built(
+    plan: &Tls,
+    versions: Versions,
+    pair: &Pair,
+    roots: Option<(Vec<openssl::x509::X509>, SslVerifyMode)>,
+) -> Built {
     let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
     acceptor.set_cipher_list(CIPHERS)?;
     // A library before 3.5 does not know the first one, and then keeps its own choice.
@@ -310,7 +320,11 @@ fn built(plan: &Tls, pair: &Pair, roots: Option<(Vec<openssl::x509::X509>, SslVe
             Ok(true)
         })?;
     }
-    let offered = b"\x08http/1.1";
+    let offered: &'static [u8] = match versions {
+        Versions::One => b"\x08http/1.1",
+        Versions::Two => b"\x02h2",
+        Versions::Either => b"\x02h2\x08http/1.1",
+    };
     // Whoever offers other protocols alone does not mean us: it ends here (RFC 7301 §3.2), so that no other protocol's message is read as HTTP.
     acceptor.set_alpn_select_callback(move |_, theirs| {
         select_next_proto(offered, theirs).ok_or(AlpnError::ALERT_FATAL)

@@ -21,6 +21,8 @@ use crate::guard::client::TrustedProxies;
 use crate::guard::crowd::Room;
 use crate::route::{Rewrite, Table};
 
+pub mod changes;
+
 /// The position of an upstream in [`Plan::upstreams`].
 pub type UpstreamId = usize;
 /// The position of a cache in [`Plan::caches`].
@@ -326,6 +328,16 @@ pub struct Cache {
     pub max_object: ByteSize,
     /// How long a request waits for another's fetch of the same answer before it fetches for itself.
     pub wait_timeout: Duration,
+}
+
+impl Cache {
+    /// Whether `next` finds what this one stored, and means the same by it.
+    pub fn keeps_what_is_stored(&self, next: &Self) -> bool {
+        self.name == next.name
+            && self.memory == next.memory
+            && self.max_object == next.max_object
+            && self.rules.key == next.rules.key
+    }
 }
 
 /// What happens to a matched request.

@@ -26,6 +26,11 @@ impl Tally {
         Self { up: true, run: 0, fall: fall.max(1), rise: rise.max(1) }
     }
 
+    /// Goes on from where another tally is, by its own `fall` and `rise`.
+    pub fn resume(&mut self, other: &Self) {
+        (self.up, self.run) = (other.up, other.run);
+    }
+
     /// Whether it may be used.
     pub fn is_up(&self) -> bool {
         self.up

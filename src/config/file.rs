@@ -101,8 +101,8 @@ table! {
     AdminTable {
         /// Where to listen, or "off".
         addr: AdminAddress = "127.0.0.1:9180", or "off";
-        /// What a request that changes something must show, as `Authorization: Bearer …`: at least 16 characters. Empty: purging over the
-        /// network is off.
+        /// What a request that changes something must show, as `Authorization: Bearer …`: at least 16 characters. Empty: purging,
+        /// reload and upgrade over the network are off.
         token: Token = "", or "${VANNE_ADMIN_TOKEN:-change-me-please-0123}";
     }
 }

@@ -25,6 +25,13 @@ pub struct AdminApp {
 }
 
 impl AdminApp {
+    /// What is answered from these parts.
+    pub fn new(live: Arc<Live>) -> Self {
+        let token = live.plan.admin.token.clone();
+        let admin = Admin { metrics: live.metrics.clone(), ready: live.ready.clone(), token };
+        Self { admin, live }
+    }
+
     async fn purge(&self, session: &mut ServerSession) -> Answer {
         let head = session.req_header();
         if head.method != Method::POST {
@@ -61,7 +68,7 @@ async fn whole_body(session: &mut ServerSession) -> Result<Vec<u8>, Answer> {
     }
 }
 
-fn error(text: &str) -> serde_json::Value {
+pub(super) fn error(text: &str) -> serde_json::Value {
     serde_json::json!({ "error": text })
 }
 
@@ -74,16 +81,21 @@ impl ServeHttp for AdminApp {
         } else {
             self.admin.answer(head.method.as_str(), head.uri.path())
         };
-        let mut response = Response::new(answer.body.into_bytes());
-        *response.status_mut() = http::StatusCode::from_u16(answer.status).unwrap_or_default();
-        let length = response.body().len();
-        let fields = response.headers_mut();
-        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
-        fields.insert(header::CONTENT_LENGTH, length.into());
-        fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if answer.status == 401 {
-            fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        response
+        respond(answer)
     }
+}
+
+/// An answer as it is sent.
+pub(super) fn respond(answer: Answer) -> Response<Vec<u8>> {
+    let mut response = Response::new(answer.body.into_bytes());
+    *response.status_mut() = http::StatusCode::from_u16(answer.status).unwrap_or_default();
+    let length = response.body().len();
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+    fields.insert(header::CONTENT_LENGTH, length.into());
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if answer.status == 401 {
+        fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
 }

@@ -43,6 +43,7 @@ pub mod fill;
 pub mod journey;
 pub mod live;
 pub mod onward;
+pub mod orders;
 mod patience;
 pub mod peer;
 mod place;

@@ -28,10 +28,12 @@ pub mod discover;
 mod latency;
 mod pool;
 pub mod probe;
+mod succession;
 
 use latency::Latency;
 pub use pool::NoPlace;
 use pool::Pool;
+use succession::Kin;
 
 thread_local! {
     /// One source of chance per worker, so that workers do not queue up for a shared one.
@@ -46,6 +48,7 @@ pub struct Group {
     pool: Option<Pool>,
     clock: Arc<Clock>,
     report: Arc<dyn Report>,
+    kin: Kin,
 }
 
 /// What a request asks of an upstream.
@@ -67,7 +70,8 @@ pub struct Endpoint {
     backup: bool,
     /// When checks brought it back, in nanoseconds of the process's steady clock; 0: never.
     returned: AtomicU64,
-    in_flight: AtomicU32,
+    /// Shared with the same endpoint of an upstream that this one succeeds, or that succeeds it.
+    in_flight: Arc<AtomicU32>,
     up: AtomicBool,
     /// When `up` last changed, in nanoseconds of the process's steady clock.
     since: AtomicU64,
@@ -165,16 +169,28 @@ impl Group {
     }
 
     fn reporting_to(plan: &plan::Upstream, clock: Arc<Clock>, report: Arc<dyn Report>) -> Arc<Self> {
+        Self::made(plan, clock, report, &|_| {})
+    }
+
+    /// `tell` is what an endpoint is told before it is used.
+    fn made(
+        plan: &plan::Upstream,
+        clock: Arc<Clock>,
+        report: Arc<dyn Report>,
+        tell: &dyn Fn(&mut Endpoint),
+    ) -> Arc<Self> {
         let endpoints = plan.servers.iter().enumerate();
         let endpoints = endpoints
             .map(|(index, server)| {
-                Arc::new(Endpoint::new(index, server, plan.health.as_ref(), clock.mono(), &report))
+                let mut endpoint = Endpoint::new(index, server, plan.health.as_ref(), clock.mono(), &report);
+                tell(&mut endpoint);
+                Arc::new(endpoint)
             })
             .collect();
         let identities: Vec<_> = plan.servers.iter().map(|s| (s.addr.clone(), s.weight)).collect();
         let picker = Picker::new(&plan.balance, &identities);
         let pool = plan.pool.clone().map(Pool::new);
-        Arc::new(Self { plan: plan.clone(), picker, endpoints, pool, clock, report })
+        Arc::new(Self { plan: plan.clone(), picker, endpoints, pool, clock, report, kin: Kin::default() })
     }
 
     /// Chooses an endpoint that was not tried and counts the request as in flight there. `None` when every endpoint was tried, has weight 0,
@@ -310,7 +326,7 @@ impl Endpoint {
             weight: server.weight,
             backup: server.backup,
             returned: AtomicU64::new(0),
-            in_flight: AtomicU32::new(0),
+            in_flight: Arc::default(),
             up: AtomicBool::new(true),
             since: AtomicU64::new(now.as_nanos()),
             tally: health.map(|health| Mutex::new(Tally::new(health.fall, health.rise))),
@@ -522,6 +538,6 @@ impl Drop for Picked {
         // In one order with the count of those who wait: either we see them, or they see the place.
         self.endpoint.in_flight.fetch_sub(1, Ordering::SeqCst);
         self.endpoint.report.in_flight(self.endpoint.index, -1);
-        self.group.serve_waiting();
+        self.group.serve_kin();
     }
 }

@@ -47,6 +47,10 @@ mod observe;
 
 mod process;
 
+mod reload;
+
+mod upgrade;
+
 mod simulation;
 
 mod explain;

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use pingora::protocols::tls::CaType;
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::base::name::UpstreamName;
 use crate::plan::changes::{self, Change};
 use crate::plan::{self, Plan};
 use crate::proxy::Gateway;
@@ -20,7 +22,7 @@ use crate::proxy::admin::AdminApp;
 use crate::proxy::connection::{Connections, Door, Open};
 use crate::proxy::live::Live;
 use crate::proxy::orders::{AdminDoor, Orders};
-use crate::proxy::probe::Prober;
+use crate::proxy::probe::{self as probing, Prober};
 use crate::upstream::probe;
 
 mod parts;
@@ -50,6 +52,14 @@ pub enum StartError {
         /// The name of the upstream.
         upstream: String,
         /// What was wrong.
+        source: std::io::Error,
+    },
+    /// The certificates that vouch for the instances of an upstream could not be read.
+    #[error("upstreams.{upstream}.health.tls.ca: {source}")]
+    CheckCertificates {
+        /// The upstream.
+        upstream: UpstreamName,
+        /// What the system said.
         source: std::io::Error,
     },
     /// The Redis URL does not read.
@@ -99,7 +109,7 @@ pub struct Drained {
 /// Starts a gateway; it serves when this returns. Must be called within a tokio runtime.
 ///
 /// # Errors
-/// When an address or the access log cannot be opened, or the Redis URL does not read; nothing is left running.
+/// When an address, the access log or a file of certificates cannot be opened, or the Redis URL does not read; nothing is left running.
 pub fn start(plan: Plan) -> Result<Running, StartError> {
     start_with(plan, &Inheritance::default())
 }
@@ -110,6 +120,7 @@ pub fn start(plan: Plan) -> Result<Running, StartError> {
 /// As [`start`].
 pub fn start_with(plan: Plan, inherited: &Inheritance) -> Result<Running, StartError> {
     let sockets = Sockets::bind(&plan, None, inherited)?;
+    let trusted = trusted(&plan)?;
     let live = Arc::new(parts::live(plan, None)?);
     let proxy = proxy(&live);
     let open = Arc::new(Open::default());
@@ -119,7 +130,7 @@ pub fn start_with(plan: Plan, inherited: &Inheritance) -> Result<Running, StartE
         web: Vec::new(),
         operator: None,
         operators_door: AdminDoor::new(AdminApp::new(live.clone())),
-        probes: Probes::start(&live),
+        probes: Probes::start(&live, trusted),
         open,
         leaving: Vec::new(),
         live,
@@ -134,13 +145,22 @@ fn proxy(live: &Arc<Live>) -> Arc<HttpProxy<Gateway>> {
     Arc::new(http_proxy(&conf, Gateway::new(live.clone())))
 }
 
+/// What the checks of each upstream trust, when it says so.
+fn trusted(plan: &Plan) -> Result<Vec<Option<Arc<CaType>>>, StartError> {
+    let of = |upstream: &plan::Upstream| {
+        probing::trusted(upstream)
+            .map_err(|source| StartError::CheckCertificates { upstream: upstream.name.clone(), source })
+    };
+    plan.upstreams.iter().map(of).collect()
+}
+
 impl Probes {
-    fn start(live: &Arc<Live>) -> Self {
+    fn start(live: &Arc<Live>, trusted: Vec<Option<Arc<CaType>>>) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let each = live.upstreams.iter().enumerate();
+        let each = live.upstreams.iter().enumerate().zip(trusted);
         let tasks = each
-            .map(|(id, upstream)| {
-                let prober = Arc::new(Prober::new(live.clone(), id));
+            .map(|((id, upstream), trusted)| {
+                let prober = Arc::new(Prober::new(live.clone(), id, trusted));
                 tokio::spawn(probe::run(upstream.group.clone(), prober, stopped.clone()))
             })
             .collect();
@@ -175,10 +195,11 @@ impl Running {
     pub fn reload(&mut self, plan: Plan) -> Result<Vec<Change>, StartError> {
         let sockets = Sockets::bind(&plan, Some(self), &Inheritance::default())?;
         let changes = changes::between(&self.live.plan, &plan);
+        let trusted = trusted(&plan)?;
         let live = parts::live(plan, Some(&self.live));
         let live = Arc::new(live.inspect_err(|_| self.live.metrics.forget_what_is_not_in(&self.live.plan))?);
         let proxy = proxy(&live);
-        let probes = std::mem::replace(&mut self.probes, Probes::start(&live));
+        let probes = std::mem::replace(&mut self.probes, Probes::start(&live, trusted));
         probes.stop.send_replace(true);
         self.live = live;
         self.operators_door.change(AdminApp::new(self.live.clone()));

@@ -30,6 +30,7 @@ use crate::proxy::orders::{RELOAD, UPGRADE};
 use crate::proxy::purge::Order;
 
 mod run;
+mod upstreams;
 
 const FAILED: u8 = 1;
 const NOT_PERMITTED: u8 = 77;
@@ -109,6 +110,14 @@ enum Command {
         #[command(subcommand)]
         what: CacheCommand,
     },
+    /// Show the instances of a running gateway: their state, since when and why.
+    Upstreams(upstreams::Show),
+    /// Have an instance of a running gateway take no new requests; what is in flight is finished. Needs `admin.token`.
+    Drain(upstreams::Drain),
+    /// Have an instance of a running gateway take requests again. Needs `admin.token`.
+    Ready(upstreams::Target),
+    /// Change the share of an instance of a running gateway. Needs `admin.token`.
+    Weight(upstreams::Share),
     /// Print what the program knows about its configuration.
     Config {
         #[command(subcommand)]
@@ -222,6 +231,10 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
             show(demo::Options { seconds, redis, keep })
         }
         Some(Command::Cache { what: CacheCommand::Purge(purge) }) => self::purge(&settings, purge),
+        Some(Command::Upstreams(show)) => upstreams::show(&settings, &show),
+        Some(Command::Drain(drain)) => upstreams::drain(&settings, &drain),
+        Some(Command::Ready(target)) => upstreams::ready(&settings, &target),
+        Some(Command::Weight(share)) => upstreams::weight(&settings, &share),
         Some(Command::Config { what: ConfigCommand::Reference }) => print(&config::reference()),
         Some(Command::Config { what: ConfigCommand::Schema }) => print(&config::schema()),
         None => Err(Failure { code: 2, text: Arguments::command().render_help().to_string() }),
@@ -420,7 +433,7 @@ fn post(settings: &Settings, path: &str, body: &str, patience: Duration) -> Resu
         "POST {path} HTTP/1.1\r\nHost: {addr}\r\nAuthorization: Bearer {token}\r\nContent-Length: {length}\r\n\
          Connection: close\r\n\r\n{body}"
     );
-    exchange(reachable(addr), &request, patience)
+    exchange_within(reachable(addr), &request, patience)
         .map_err(|e| Failure::at_run_time(format!("vanne: no answer from http://{addr}{path}: {e}")))
 }
 
@@ -437,17 +450,25 @@ fn reachable(addr: SocketAddr) -> SocketAddr {
 
 fn ask(addr: SocketAddr, path: &str) -> std::io::Result<u16> {
     let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
-    exchange(addr, &request, HEALTHCHECK).map(|(status, _)| status)
+    exchange(addr, &request).map(|(status, _)| status)
 }
 
+/// So much of an answer of the operator's listener is read: some ten thousand instances.
+const LARGEST_ANSWER: u64 = 4 * 1024 * 1024;
+
 /// Sends a request and gives the answer's status and content.
-fn exchange(addr: SocketAddr, request: &str, patience: Duration) -> std::io::Result<(u16, String)> {
+fn exchange(addr: SocketAddr, request: &str) -> std::io::Result<(u16, String)> {
+    exchange_within(addr, request, HEALTHCHECK)
+}
+
+/// The same; so long may each wait for the answer take.
+fn exchange_within(addr: SocketAddr, request: &str, patience: Duration) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&addr, HEALTHCHECK)?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(HEALTHCHECK))?;
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
-    stream.take(64 * 1024).read_to_end(&mut answer)?;
+    stream.take(LARGEST_ANSWER).read_to_end(&mut answer)?;
     let status =
         std::str::from_utf8(answer.get(9..12).unwrap_or_default()).ok().and_then(|code| code.parse().ok());
     let status = status.ok_or_else(|| std::io::Error::other("not an HTTP answer"))?;

@@ -9,6 +9,7 @@ use crate::base::clock::MonoTime;
 use crate::base::dice::Dice;
 
 mod busy;
+pub mod check;
 mod cycle;
 pub mod eject;
 pub mod ewma;

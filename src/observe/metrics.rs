@@ -374,6 +374,16 @@ impl UpstreamMetrics {
         }
     }
 
+    /// Endpoint `index` has been in `state` (a word of `upstream::state::Condition`) for this long.
+    pub fn state(&self, index: usize, state: &'static str, lasted: Duration) {
+        if let Some(instance) = self.0.instances.get(index) {
+            for (word, series) in STATES.iter().zip(&instance.states) {
+                series.set(i64::from(*word == state));
+            }
+            instance.lasted.set(as_gauge(lasted.as_secs()));
+        }
+    }
+
     /// A health check of endpoint `index` ended.
     pub fn checked(&self, index: usize, ok: bool) {
         if let Some(instance) = self.0.instances.get(index) {
@@ -414,6 +424,8 @@ struct Families {
     upstream_wait_duration: Family<Histogram>,
     upstream_rejected: Family<IntCounter>,
     upstream_up: Family<IntGauge>,
+    upstream_state: Family<IntGauge>,
+    upstream_state_duration: Family<IntGauge>,
     health_checks: Family<IntCounter>,
     access_log_dropped: Family<IntCounter>,
     reloads: Family<IntCounter>,
@@ -468,6 +480,8 @@ struct InstanceSeries {
     failures: [IntCounter; FAILURES.len()],
     in_flight: IntGauge,
     up: IntGauge,
+    states: [IntGauge; STATES.len()],
+    lasted: IntGauge,
     healthy: IntCounter,
     unhealthy: IntCounter,
     ejections: IntCounter,
@@ -512,6 +526,8 @@ impl Families {
             upstream_wait_duration: Family::new(registry, &names::UPSTREAM_WAIT_DURATION),
             upstream_rejected: Family::new(registry, &names::UPSTREAM_REJECTED),
             upstream_up: Family::new(registry, &names::UPSTREAM_UP),
+            upstream_state: Family::new(registry, &names::UPSTREAM_STATE),
+            upstream_state_duration: Family::new(registry, &names::UPSTREAM_STATE_DURATION),
             health_checks: Family::new(registry, &names::HEALTH_CHECKS),
             access_log_dropped: Family::new(registry, &names::ACCESS_LOG_DROPPED),
             reloads: Family::new(registry, &names::RELOADS),
@@ -605,6 +621,11 @@ impl Families {
             failures: FAILURES.map(|at| self.upstream_failures.series(&[upstream, instance, at])),
             in_flight: self.upstream_in_flight.series(&[upstream, instance]),
             up: self.upstream_up.series_begun(&[upstream, instance], |up| up.set(1)),
+            states: STATES.map(|state| {
+                let begin = |series: &IntGauge| series.set(i64::from(state == STATES[0]));
+                self.upstream_state.series_begun(&[upstream, instance, state], begin)
+            }),
+            lasted: self.upstream_state_duration.series(&[upstream, instance]),
             healthy: self.health_checks.series(&[upstream, instance, "success"]),
             unhealthy: self.health_checks.series(&[upstream, instance, "failure"]),
             ejections: self.upstream_ejections.series(&[upstream, instance]),
@@ -696,6 +717,9 @@ const REDIS_ERRORS: [[&str; 1]; 6] =
 const RETRIES: [[&str; 1]; 4] = [["connect"], ["reused-connection"], ["before-answer"], ["timeout"]];
 
 const RELOADS: [&str; 2] = ["success", "failure"];
+/// The words of `upstream::state::Condition`, which a test compares.
+pub(crate) const STATES: [&str; 9] =
+    ["up", "warming", "on-trial", "ejected", "down", "draining", "drained", "idle", "unresolved"];
 
 const REJECTIONS: [[&str; 1]; 2] = [["full"], ["timeout"]];
 

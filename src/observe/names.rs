@@ -126,6 +126,10 @@ metrics! {
         "Requests that got no place on an instance.";
     UPSTREAM_UP: Kind::Gauge, "upstream_up", ["upstream", "instance"],
         "1 while an instance may be used, else 0.";
+    UPSTREAM_STATE: Kind::Gauge, "upstream_state", ["upstream", "instance", "state"],
+        "1 for the state an instance is in, else 0.";
+    UPSTREAM_STATE_DURATION: Kind::Gauge, "upstream_state_duration_seconds", ["upstream", "instance"],
+        "Seconds since an instance came into its state.";
     HEALTH_CHECKS: Kind::Counter, "health_checks_total", ["upstream", "instance", "result"],
         "Health checks made.";
     ACCESS_LOG_DROPPED: Kind::Counter, "access_log_dropped_total", [],
@@ -172,6 +176,10 @@ pub const LABELS: &[(&str, &str)] = &[
     ),
     ("reused", "`true`: kept from an earlier exchange; `false`: new"),
     ("route", "the route's name in the configuration; `_none`: no route matched"),
+    (
+        "state",
+        "`up`, `warming` (back, its share grows), `on-trial` (one request at a time), `ejected`, `down`, `draining`, `drained`, `idle` (weight 0), `unresolved`",
+    ),
     (
         "tier",
         "`memory`, `redis`; of `vanne_cache_requests_total`: where a hit lay, `none` for every other result",

@@ -54,6 +54,7 @@ pub mod reply;
 mod serve;
 mod short;
 pub mod sticky;
+pub mod upstreams;
 
 use self::content::Fault;
 use self::exchange::Destination;

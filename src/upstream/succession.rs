@@ -26,9 +26,11 @@ impl Group {
     pub fn succeeded_by(self: &Arc<Self>, plan: &plan::Upstream, metrics: UpstreamMetrics) -> Arc<Self> {
         let next = Self::made(plan, self.clock.clone(), Arc::new(metrics), &|endpoint| {
             if let Some(known) = self.endpoints.iter().find(|known| known.name == endpoint.name) {
-                endpoint.take_over(known);
+                endpoint.take_over(known, self.plan.servers[known.index].weight);
             }
         });
+        // By the weights as they are, which an operator may have changed.
+        next.picker.store(Arc::new(next.new_picker()));
         let mut elders = self.elders();
         elders.push(Arc::downgrade(self));
         *next.kin.elders.lock().unwrap_or_else(PoisonError::into_inner) = elders;
@@ -64,8 +66,16 @@ impl Group {
 }
 
 impl Endpoint {
-    /// Goes on from what is known of the same instance.
-    fn take_over(&mut self, known: &Endpoint) {
+    /// Goes on from what is known of the same instance, and what an operator said of it while the gateway ran; a weight only as long as the
+    /// file goes on to say what it said before, `planned`.
+    fn take_over(&mut self, known: &Endpoint, planned: u32) {
+        self.drained.store(known.drained.load(Ordering::Relaxed), Ordering::Relaxed);
+        if self.weight.load(Ordering::Relaxed) == planned {
+            self.weight.store(known.weight.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self.changed.store(known.changed.load(Ordering::Relaxed), Ordering::Relaxed);
+        *self.notes.get_mut().unwrap_or_else(PoisonError::into_inner) =
+            known.notes.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.in_flight = Arc::clone(&known.in_flight);
         let strikes = *known.strikes.lock().unwrap_or_else(PoisonError::into_inner);
         self.change_strikes(|own| *own = strikes);

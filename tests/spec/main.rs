@@ -37,6 +37,10 @@ mod sticky;
 
 mod split;
 
+mod health;
+
+mod operate;
+
 mod pool;
 
 mod eject;

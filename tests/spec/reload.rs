@@ -371,3 +371,32 @@ async fn twenty_reloads_under_load_fail_no_request_and_cut_no_stream() {
         stream.read_until("last").await;
     }
 }
+
+#[tokio::test]
+async fn what_an_operator_said_of_an_instance_holds_over_a_reload() {
+    let (one, two) = (named("one").start().await, named("two").start().await);
+    let place = Place::new();
+    let process = place.run(&place.before(&[&one, &two], "", "")).await;
+    let file = process.folder().join("vanne.toml");
+    let file = file.to_str().expect("a path of letters").to_owned();
+    let instance = one.address().to_string();
+    let drain =
+        Program::new(env!("CARGO_BIN_EXE_vanne")).arg("drain").arg("api").arg(&instance).arg("-c").arg(&file);
+    assert!(drain.start().await.wait().await.success());
+    rewrite(
+        &process,
+        &place.before(&[&two, &one], "ttl = \"5m\"", "").replace("[caches.api]", "tries = 2\n[caches.api]"),
+    );
+    process.signal("HUP");
+    process.wait_for_stderr("reloaded changes=2").await;
+    for _ in 0..4 {
+        place.client().get("/x").send().await.expect(200).body("two");
+    }
+    let ready =
+        Program::new(env!("CARGO_BIN_EXE_vanne")).arg("ready").arg("api").arg(&instance).arg("-c").arg(&file);
+    assert!(ready.start().await.wait().await.success());
+    for _ in 0..4 {
+        place.client().get("/x").send().await.expect(200);
+    }
+    assert_eq!(one.hits("/x"), 2, "it has its turn again");
+}

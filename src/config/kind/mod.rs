@@ -9,7 +9,9 @@ mod word;
 pub use address::{Address, AdminAddress, HostName, HostPort, Network, RedisUrl};
 pub use group::{ByStatus, List, Named, OneOrMany, OrOff};
 pub use number::{AnySize, AnyTime, Count, Size, Statuses, Threads, Time, Timeout};
-pub use text::{Asked, CookieName, JsonPointer, Label, Path, Prefix, Pseudonym, Text, Token};
+pub use text::{
+    Asked, CookieName, JsonPlace, JsonPointer, Label, Path, Prefix, Pseudonym, Regexp, Text, Token,
+};
 pub use word::{Balance, BodyForm, CheckType, Level, Versions};
 
 /// Letters, digits and what may stand between them in a name.

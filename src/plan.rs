@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::balance::Method as Balance;
+use crate::balance::budget::Rules as RetryBudget;
 use crate::balance::check::Expected;
 use crate::balance::eject::Rules as Eject;
+use crate::balance::retry::Conditions;
 use crate::balance::split::Split;
 use crate::balance::sticky::Cookie;
 use crate::base::name::{CacheName, ListenerName, RouteName, UpstreamName};
@@ -190,8 +192,10 @@ pub struct Upstream {
     pub health: Option<Health>,
     /// How long each step of an exchange may take.
     pub timeouts: UpstreamTimeouts,
-    /// How often a request may be tried, the first time included; at least 1.
-    pub tries: u32,
+    /// How often and how long a request is tried, unless its route says otherwise; nothing is left open.
+    pub trying: Trying,
+    /// How many requests may be tried again; `None`: all.
+    pub retry_budget: Option<RetryBudget>,
     /// When what happens to requests takes an instance out; `None`: never.
     pub eject: Option<Eject>,
     /// How many requests each instance may have at once; `None`: no limit.
@@ -226,6 +230,19 @@ pub struct Pool {
     pub queue: usize,
     /// A connection this old is closed after the request in hand; `None`: never for its age.
     pub recycle: Option<Duration>,
+}
+
+/// How often and how long a request is tried; what is `None` is said elsewhere, or nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Trying {
+    /// How often, the first time included; at least 1.
+    pub tries: Option<u32>,
+    /// Until the head of an answer has come, all attempts together. Nowhere: the first silence ends it.
+    pub total: Option<Duration>,
+    /// The same for one attempt. Nowhere: the time for one read.
+    pub attempt: Option<Duration>,
+    /// Which attempts are followed by another one.
+    pub on: Option<Conditions>,
 }
 
 /// Clients stay with their instance.
@@ -343,8 +360,6 @@ pub struct UpstreamTimeouts {
     pub connect: Duration,
     /// Between two reads of an answer.
     pub read: Duration,
-    /// Until the head of an answer has come, all attempts together; at least `read`. `None`: the first silence ends it.
-    pub total: Option<Duration>,
     /// Between two writes of a request.
     pub write: Duration,
     /// How long an unused connection is kept.
@@ -389,6 +404,8 @@ pub struct Route {
     pub split: Option<Arc<Split>>,
     /// The largest request body; `None`: the listener's.
     pub max_body_size: Option<ByteSize>,
+    /// How often and how long its requests are tried, where that differs from what the upstream says.
+    pub trying: Trying,
     /// Who goes first when requests wait for an instance.
     pub priority: Priority,
     /// What of a request's content tells two answers apart; `None`: only GET and HEAD are cached.

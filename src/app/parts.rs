@@ -16,6 +16,7 @@ use crate::store::Store;
 use crate::store::flight::Flights;
 use crate::store::redis::RedisTier;
 use crate::upstream::Group;
+use crate::upstream::retries::Retries;
 
 /// The parts of `plan`, with what can be kept of those `before`.
 ///
@@ -79,7 +80,8 @@ fn upstream(
         Some(known) => known.group.succeeded_by(plan, numbers.clone()),
         None => Group::new(plan, clock.clone(), numbers.clone()),
     };
-    Ok(Upstream { group, sticky, metrics: numbers })
+    let retries = Retries::new(plan.retry_budget);
+    Ok(Upstream { group, retries, sticky, metrics: numbers })
 }
 
 /// What is stored stays when the next plan would have stored it under the same keys and in the same place. Else memory begins empty: an answer

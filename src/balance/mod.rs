@@ -8,6 +8,7 @@ use self::ewma::Meter;
 use crate::base::clock::MonoTime;
 use crate::base::dice::Dice;
 
+pub mod budget;
 mod busy;
 pub mod check;
 mod cycle;

@@ -192,6 +192,7 @@ fn cached_route(plan: &Plan, request: &Request<'_>) -> Option<(RouteId, CacheId)
         max_body_size: _,
         content_key: _,
         store_when: _,
+        trying: _,
         priority: _,
     } = &plan.routes[id];
     // Whose answer serves is decided once, on the long way: were chance asked here as well, a miss would be asked twice.

@@ -53,6 +53,8 @@ pub struct Journey {
     pub instance: Option<String>,
     /// The connection in use is to be closed after this request, for its age.
     pub retire: bool,
+    /// The answer in hand is given up for its status: another attempt follows.
+    pub given_up: bool,
     /// When the first attempt began.
     pub first_attempt: Option<MonoTime>,
     /// When the attempt in hand began.
@@ -150,6 +152,7 @@ impl Journey {
             picked: None,
             instance: None,
             retire: false,
+            given_up: false,
             first_attempt: None,
             attempt: arrived,
             failure: None,

@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
 
-use crate::base::clock::{MonoTime, WallTime};
+use crate::base::clock::WallTime;
 use crate::plan::{Upstream, UpstreamTimeouts};
 
 /// Which connections may be shared: those of requests, or a health check's own.
@@ -16,6 +16,18 @@ pub enum Use {
     Requests,
     /// Used once: a check that reuses a connection would not notice that no new ones are accepted.
     Check,
+}
+
+/// The peer for one exchange with `addr`, whose answer is waited for so long; `left` of the time for all attempts, if any was set.
+pub fn within(upstream: &Upstream, addr: SocketAddr, patience: Duration, left: Option<Duration>) -> HttpPeer {
+    let mut peer = of(upstream, addr, Use::Requests);
+    peer.options.read_timeout = Some(patience);
+    if let Some(left) = left {
+        let connect = Some(shortened(upstream.timeouts.connect, left));
+        peer.options.connection_timeout = connect;
+        peer.options.total_connection_timeout = connect;
+    }
+    peer
 }
 
 /// The peer for one exchange with `addr`.
@@ -33,12 +45,6 @@ fn set_timeouts(peer: &mut HttpPeer, timeouts: &UpstreamTimeouts) {
     peer.options.read_timeout = Some(timeouts.read);
     peer.options.write_timeout = Some(timeouts.write);
     peer.options.idle_timeout = Some(timeouts.idle);
-}
-
-/// What is left of the time for all attempts, the first of which began at `first`; `None` when none is set.
-pub fn time_left(upstream: &Upstream, first: Option<MonoTime>, now: MonoTime) -> Option<Duration> {
-    let total = upstream.timeouts.total?;
-    Some(total.saturating_sub(first.map_or(Duration::ZERO, |first| now.since(first))))
 }
 
 /// The time for one read when so much is left; never zero, which would mean no limit to some.

@@ -18,6 +18,7 @@ path = "/base"
 [upstreams.api.pool]
 [upstreams.api.sticky]
 [upstreams.api.eject]
+[upstreams.api.retry_budget]
 [caches.api]
 ttl = "5m"
 [caches.api.key]

@@ -37,6 +37,8 @@ mod sticky;
 
 mod split;
 
+mod retry;
+
 mod health;
 
 mod operate;

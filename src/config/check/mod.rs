@@ -8,6 +8,7 @@ mod listeners;
 mod routes;
 mod split;
 mod sticky;
+mod trying;
 mod upstreams;
 
 use super::file::{File, LogTable, RedisTable, ServerTable, time};

@@ -1,8 +1,7 @@
 //! Upstreams: instances that can be used, health checks that ask something.
 
-use std::time::Duration;
-
 use super::health::health;
+use super::trying;
 use crate::balance::Method;
 use crate::balance::eject::Rules;
 use crate::balance::sticky::{Cookie, SameSite, Secure};
@@ -41,11 +40,11 @@ fn upstream(name: &str, table: &UpstreamTable, reader: &mut Reader<'_>) -> Optio
         timeouts: UpstreamTimeouts {
             connect: time(&table.connect_timeout)?,
             read: time(&table.read_timeout)?,
-            total: total(table, reader)?,
             write: time(&table.write_timeout)?,
             idle: time(&table.idle_timeout)?,
         },
-        tries: table.tries.value()?.as_u32(),
+        trying: trying::of_upstream(table, reader)?,
+        retry_budget: trying::budget(table)?,
         pool: match table.pool.value()? {
             OrOff::On(table) => Some(pool(table)?),
             OrOff::Off => None,
@@ -140,20 +139,6 @@ fn sticky(table: &StickyTable, reader: &mut Reader<'_>) -> Option<Sticky> {
         return None;
     }
     Some(Sticky { cookie, key })
-}
-
-/// `Some(None)`: none is set.
-fn total(table: &UpstreamTable, reader: &mut Reader<'_>) -> Option<Option<Duration>> {
-    let Some(total) = table.timeout.optional()?.map(|total| total.0) else { return Some(None) };
-    if total < time(&table.read_timeout)? {
-        reader.report(
-            Problem::of(&table.timeout.spot, "the time for all attempts is less than that for one read")
-                .also(&table.read_timeout.spot, "one read may take longer")
-                .help("write a longer `timeout`, or a shorter `read_timeout`"),
-        );
-        return None;
-    }
-    Some(Some(total))
 }
 
 fn eject(table: &EjectTable, reader: &mut Reader<'_>) -> Option<Rules> {

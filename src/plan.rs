@@ -25,6 +25,7 @@ use crate::guard::crowd::Room;
 use crate::route::{Rewrite, Table};
 
 pub mod changes;
+pub mod listen;
 
 /// The position of an upstream in [`Plan::upstreams`].
 pub type UpstreamId = usize;
@@ -80,6 +81,10 @@ pub struct Listener {
     pub addr: SocketAddr,
     /// The limits of its clients.
     pub limits: ClientLimits,
+    /// How its connections are secured; `None`: not at all.
+    pub tls: Option<listen::Tls>,
+    /// Every request that did not come over TLS is sent to this port for HTTPS.
+    pub https_port: Option<u16>,
 }
 
 /// What a client may take: time and size.

@@ -12,6 +12,7 @@ use crate::observe::metrics::Metrics;
 use crate::plan::{self, Plan};
 use crate::proxy::live::{Cache, Live, Upstream};
 use crate::proxy::sticky::Sticky;
+use crate::proxy::tls;
 use crate::store::Store;
 use crate::store::flight::Flights;
 use crate::store::redis::RedisTier;
@@ -27,6 +28,8 @@ pub(super) fn live(plan: Plan, before: Option<&Live>) -> Result<Live, StartError
     let metrics = before.map_or_else(|| Metrics::new(&plan), |live| live.metrics.succeeded_by(&plan));
     let log = log(&plan, before, &metrics)?;
     let redis = redis(&plan, before, &clock, &metrics)?;
+    let secured =
+        plan.listeners.iter().map(|l| secured(l, before, &metrics)).collect::<Result<Vec<_>, _>>()?;
     let upstreams = plan.upstreams.iter().map(|u| upstream(u, before, &clock, &metrics));
     let upstreams = upstreams.collect::<Result<_, _>>()?;
     let caches = plan.caches.iter().map(|c| Arc::new(cache(c, &redis, before, &clock, &metrics))).collect();
@@ -37,6 +40,7 @@ pub(super) fn live(plan: Plan, before: Option<&Live>) -> Result<Live, StartError
         metrics,
         log,
         upstreams,
+        secured,
         caches,
         redis,
         connector: before.map_or_else(|| Arc::new(Connector::new(None)), |live| live.connector.clone()),
@@ -65,6 +69,29 @@ fn redis(
     }
 }
 
+/// `None`: the listener is not secured. One whose settings are the same keeps its sessions, and reads its files anew.
+fn secured(
+    plan: &plan::Listener,
+    before: Option<&Live>,
+    metrics: &Metrics,
+) -> Result<Option<Arc<tls::Server>>, StartError> {
+    let Some(settings) = &plan.tls else { return Ok(None) };
+    let failed = |wrong| StartError::Tls { listener: plan.name.to_string(), wrong };
+    let known = before.and_then(|live| {
+        let same = |l: &plan::Listener| l.name == plan.name && l.tls == plan.tls;
+        live.secured.get(live.plan.listeners.iter().position(same)?)?.clone()
+    });
+    if let Some(known) = known {
+        known.reload().map_err(failed)?;
+        return Ok(Some(known));
+    }
+    let server = Arc::new(tls::Server::new(settings, metrics.tls(&plan.name)).map_err(failed)?);
+    if !settings.reload.is_zero() {
+        tokio::spawn(tls::watch::run(Arc::downgrade(&server), plan.name.to_string(), settings.reload));
+    }
+    Ok(Some(server))
+}
+
 fn upstream(
     plan: &plan::Upstream,
     before: Option<&Live>,
@@ -72,14 +99,14 @@ fn upstream(
     metrics: &Metrics,
 ) -> Result<Upstream, StartError> {
     let numbers = metrics.upstream(&plan.name);
-    let sticky = Sticky::of(plan)
-        .map_err(|source| StartError::StickyKey { upstream: plan.name.to_string(), source })?;
     let known = before.and_then(|live| live.upstreams.iter().find(|u| *u.group.name() == plan.name));
     let group = match known {
         Some(known) if known.group.plan() == plan => known.group.clone(),
         Some(known) => known.group.succeeded_by(plan, numbers.clone()),
         None => Group::new(plan, clock.clone(), numbers.clone()),
     };
+    let sticky = Sticky::of(plan)
+        .map_err(|source| StartError::StickyKey { upstream: plan.name.to_string(), source })?;
     let retries = Retries::new(plan.retry_budget);
     Ok(Upstream { group, retries, sticky, metrics: numbers })
 }

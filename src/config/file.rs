@@ -9,10 +9,10 @@ use serde_json::{Value as Json, json};
 use toml::de::DeValue;
 
 use super::kind::{
-    Address, AdminAddress, AnySize, AnyTime, Asked, Balance, BodyForm, ByStatus, CheckType, CookieName,
-    Count, HostName, HostPort, JsonPlace, JsonPointer, Label, Level, List, Named, Network, OneOrMany, OrOff,
-    Path, Prefix, Pseudonym, RedisUrl, Regexp, RetryOn, Size, Statuses, Text, Threads, Timeout, Token,
-    Versions,
+    Address, AdminAddress, AnySize, AnyTime, Asked, Balance, BodyForm, ByStatus, CheckType, ClientAuth,
+    CookieName, Count, FilePath, HostName, HostPort, JsonPlace, JsonPointer, Label, Level, List, Named,
+    Network, OneOrMany, OrOff, Path, Prefix, Pseudonym, RedisUrl, Regexp, RetryOn, Size, Statuses, Text,
+    Threads, Timeout, Token, Versions,
 };
 use super::read::{Node, Reader, Set, State};
 use super::reference::section_schema;
@@ -22,6 +22,7 @@ use crate::balance::HashOn;
 use crate::balance::sticky::{SameSite, Secure};
 use crate::cache::{ClientDirectives, QueryRule, SetCookie, TtlMode};
 use crate::forward::HostRule;
+use crate::plan::listen::{Profile, UnknownNames};
 use crate::plan::{AccessLog, HealthStart, LogFormat, Priority};
 
 table! {
@@ -94,6 +95,62 @@ table! {
         /// The least a client must move per second: over a whole request body or answer, no more may be waited for it than `read_timeout` or
         /// `write_timeout` and the time this rate takes for what it moved. "0B" is no limit.
         min_rate: AnySize = "100B", or "1KiB";
+        /// Answer every request that did not come over TLS with a redirect to https:// and this port, those for
+        /// /.well-known/acme-challenge/ excepted.
+        https_port: Count<1, 65_535> = absent, or 443;
+        /// Secure the connections. "off": they are not.
+        tls: OrOff<TlsTable> = "off", or { certificates = [{ cert = "/etc/vanne/example.com.pem", key = "/etc/vanne/example.com.key" }] };
+    }
+}
+
+table! {
+    /// How the connections of a listener are secured. What it names are files; relative paths begin where the gateway was started.
+    TlsTable {
+        /// Certificates with their keys. Each client is shown the one for the name it asks for: an exact name comes before a wildcard. The first
+        /// is shown to all others.
+        certificates: List<CertificateTable> = required, or [{ cert = "/etc/vanne/example.com.pem", key = "/etc/vanne/example.com.key" }];
+        /// "intermediate": TLS 1.2 and 1.3, with forward secrecy and authenticated encryption; "modern": TLS 1.3 alone.
+        profile: Profile = "intermediate", or "modern";
+        /// The roots, in PEM, that certificates of clients must lead to. Not written: clients are not asked for one. Who they are is passed on as
+        /// Client-Cert (RFC 9440), X-Client-Cert-Subject and X-Client-Cert-Fingerprint, which no client can send itself.
+        client_ca: FilePath = absent, or "/etc/vanne/clients-ca.pem";
+        /// Whether a client must show a certificate or only may: "required" or "optional".
+        client_auth: ClientAuth = "required", or "optional";
+        /// What becomes of a client that asks for a name no certificate is for: it is shown the "first" one, or the gateway is to "refuse" it.
+        unknown_names: UnknownNames = "first", or "refuse";
+        /// Whether clients may resume a session by a ticket, which spares both sides most of the handshake.
+        session_tickets: bool = true, or false;
+        /// The whole handshake must be done in this time.
+        handshake_timeout: Timeout = "10s", or "5s";
+        /// How often the files are looked at for a change; "0s": never. Files that do not fit together are reported, and the ones before stay in
+        /// use.
+        reload: AnyTime = "10s", or "1m";
+        /// Tell browsers to use HTTPS alone for these names from now on (Strict-Transport-Security).
+        hsts: OrOff<HstsTable> = "off", or { max_age = "30d" };
+    }
+}
+
+table! {
+    /// A certificate, its key, and what is stapled to it.
+    CertificateTable {
+        /// The certificate, then those that lead to its root, in PEM.
+        cert: FilePath = required, or "/etc/vanne/example.org.pem";
+        /// Its private key, in PEM. Not for everybody to read: chmod 600.
+        key: FilePath = required, or "/etc/vanne/example.org.key";
+        /// What its issuer says of its revocation (an OCSP response in DER), stapled to handshakes.
+        ocsp: FilePath = absent, or "/etc/vanne/example.org.ocsp";
+    }
+}
+
+table! {
+    /// What browsers are to remember of HTTPS.
+    HstsTable {
+        /// For how long.
+        max_age: AnyTime = "365d", or "1d";
+        /// Whether names below count, too.
+        subdomains: bool = false, or true;
+        /// Whether the name may be put on the lists that browsers are shipped with, which is hard to undo.
+        preload: bool = false, or true;
     }
 }
 

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::fill::Source;
 use super::reply::Failure;
+use super::tls::Identity;
 use crate::base::clock::{MonoTime, WallTime};
 use crate::guard::client::Client;
 use crate::observe::metrics::{CacheResult, Metrics};
@@ -80,6 +81,10 @@ pub struct Admitted {
     pub last: bool,
     /// The position of its listener in the plan.
     pub listener: usize,
+    /// It came over TLS.
+    pub tls: bool,
+    /// Who the client is by its certificate.
+    pub identity: Option<Arc<Identity>>,
 }
 
 impl Admitted {

@@ -8,6 +8,7 @@ use pingora::connectors::http::Connector;
 
 use super::fill::Word;
 use super::sticky::Sticky;
+use super::tls;
 use crate::base::clock::Clock;
 use crate::cache::Rules;
 use crate::observe::access::Log;
@@ -32,6 +33,8 @@ pub struct Live {
     pub log: Arc<Log>,
     /// The upstreams, in the plan's order.
     pub upstreams: Vec<Upstream>,
+    /// The secured sides of the listeners, in the plan's order.
+    pub secured: Vec<Option<Arc<tls::Server>>>,
     /// The caches, in the plan's order.
     pub caches: Vec<Arc<Cache>>,
     /// The connection to Redis, when there is one.

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Method, Version, header};
+use http::{HeaderValue, Method, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
@@ -55,6 +55,7 @@ pub mod reply;
 mod serve;
 mod short;
 pub mod sticky;
+pub mod tls;
 pub mod upstreams;
 
 use self::content::Fault;
@@ -63,6 +64,7 @@ use self::journey::{Admitted, Journey};
 use self::live::Live;
 use self::onward::{Onward, version_word};
 use self::reply::{Failure, PAGE_TYPE};
+use self::tls::Identity;
 use crate::balance::retry::{Ended, FailedAt};
 use crate::base::dice::Dice;
 use crate::cache::content::is_question;
@@ -114,10 +116,33 @@ impl Gateway {
         if let Some(local) = address(session.server_addr()) {
             journey.port = local.port();
         }
+        let tls = journey.admitted.as_ref().is_some_and(|admitted| admitted.tls);
         let fields = &session.req_header().headers;
-        journey.client = self.live.plan.server.trusted_proxies.client(journey.peer, false, fields);
+        journey.client = self.live.plan.server.trusted_proxies.client(journey.peer, tls, fields);
         journey.request_id = forward::trusted_request_id(fields, journey.client.behind_trusted)
             .map_or_else(new_request_id, str::to_owned);
+        self.identify(session, journey);
+    }
+
+    /// Before a key or `Vary` reads them, the fields that say who the client is say what its certificate says, or nothing.
+    fn identify(&self, session: &mut Session, journey: &Journey) {
+        if !journey.client.behind_trusted {
+            for name in &Identity::NAMES {
+                session.req_header_mut().remove_header(name);
+            }
+        }
+        let Some(identity) = journey.admitted.as_ref().and_then(|admitted| admitted.identity.clone()) else {
+            return;
+        };
+        for (name, value) in identity.fields() {
+            let _ = session.req_header_mut().insert_header(name, value);
+        }
+    }
+
+    /// What browsers are told to remember of HTTPS; never said over anything else (RFC 6797 §7.2).
+    fn hsts(&self, journey: &Journey) -> Option<&HeaderValue> {
+        let admitted = journey.admitted.as_ref().filter(|admitted| admitted.tls)?;
+        self.live.plan.listeners[admitted.listener].tls.as_ref()?.hsts.as_ref()
     }
 
     /// Finds the route and sets what depends on it.
@@ -139,7 +164,7 @@ impl Gateway {
     async fn act(&self, session: &mut Session, journey: &mut Journey, route: RouteId) -> Result<Outcome> {
         match &self.live.route(route).action {
             Action::Respond { status, body } => {
-                respond(session, journey, *status, body, &self.live.plan.server.name).await?;
+                self.respond(session, journey, *status, body).await?;
                 Ok(Outcome::Answered)
             }
             // No key holds the content of a GET, but an instance may answer by it (RFC 9110 §9.3.1).
@@ -178,6 +203,61 @@ impl Gateway {
         journey.upstream.ok_or_else(none)
     }
 
+    /// Answers with a text of the operator's.
+    async fn respond(
+        &self,
+        session: &mut Session,
+        journey: &Journey,
+        status: http::StatusCode,
+        body: &str,
+    ) -> Result<()> {
+        let mut head = ResponseHeader::build_no_case(status, Some(6))?;
+        let bodyless = matches!(status.as_u16(), 204 | 304);
+        if !bodyless {
+            head.insert_header(header::CONTENT_TYPE, "text/plain; charset=utf-8")?;
+            head.insert_header(header::CONTENT_LENGTH, body.len())?;
+        }
+        self.sign(journey, &mut head)?;
+        let bodyless = bodyless || session.req_header().method == Method::HEAD || body.is_empty();
+        session.write_response_header(Box::new(head), bodyless).await?;
+        if !bodyless {
+            session.write_response_body(Some(Bytes::copy_from_slice(body.as_bytes())), true).await?;
+        }
+        Ok(())
+    }
+
+    /// What stands in every answer that is ours alone.
+    fn sign(&self, journey: &Journey, head: &mut ResponseHeader) -> Result<()> {
+        head.insert_header(header::VIA, format!("1.1 {}", self.live.plan.server.name))?;
+        head.insert_header("x-request-id", journey.request_id.as_str())?;
+        if let Some(hsts) = self.hsts(journey) {
+            head.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
+        }
+        Ok(())
+    }
+
+    /// Where a request is sent that did not come over TLS, on a listener that takes no other; what proves the ownership of a name to an issuer of
+    /// certificates is excepted, since that is asked for before there is a certificate (RFC 8555 §8.3).
+    fn elsewhere(&self, journey: &Journey) -> Option<String> {
+        let admitted = journey.admitted.as_ref()?;
+        let port = self.live.plan.listeners[admitted.listener].https_port?;
+        let proof = admitted.path.starts_with("/.well-known/acme-challenge/");
+        if journey.client.https || proof || admitted.host.is_empty() {
+            return None;
+        }
+        let port = if port == 443 { String::new() } else { format!(":{port}") };
+        Some(format!("https://{}{port}{}", admitted.host, admitted.target()))
+    }
+
+    /// Sends a client elsewhere; 308 keeps its method and content (RFC 9110 §15.4.9).
+    async fn redirect(&self, session: &mut Session, journey: &Journey, to: &str) -> Result<()> {
+        let mut head = ResponseHeader::build_no_case(http::StatusCode::PERMANENT_REDIRECT, Some(4))?;
+        head.insert_header(header::LOCATION, to)?;
+        head.insert_header(header::CONTENT_LENGTH, 0)?;
+        self.sign(journey, &mut head)?;
+        session.write_response_header(Box::new(head), true).await
+    }
+
     /// Answers with a failure's page.
     async fn fail(&self, session: &mut Session, journey: &mut Journey, failure: Failure) -> Result<()> {
         journey.failure = Some(failure);
@@ -196,6 +276,9 @@ impl Gateway {
         if let Some(error) = failure.proxy_error() {
             let (name, details) = (&self.live.plan.server.name, failure.as_str());
             head.insert_header("proxy-status", format!("{name}; error={error}; details=\"{details}\""))?;
+        }
+        if let Some(hsts) = self.hsts(journey) {
+            head.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
         }
         let bodyless = session.req_header().method == Method::HEAD;
         session.write_response_header(Box::new(head), bodyless).await?;
@@ -337,6 +420,10 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, journey: &mut Journey) -> Result<bool> {
+        if let Some(to) = self.elsewhere(journey) {
+            self.redirect(session, journey, &to).await?;
+            return Ok(true);
+        }
         let route = match self.route(session, journey) {
             Ok(route) => route,
             Err(failure) => {
@@ -478,6 +565,9 @@ impl ProxyHttp for Gateway {
         let via = forward::via(&answer.headers, "1.1", &self.live.plan.server.name);
         answer.insert_header(header::VIA, via)?;
         answer.insert_header("x-request-id", journey.request_id.as_str())?;
+        if let Some(hsts) = self.hsts(journey) {
+            answer.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
+        }
         if let Some(status) = &journey.cache_status {
             answer.append_header("cache-status", status.as_str())?;
         }
@@ -587,7 +677,16 @@ impl ProxyHttp for Gateway {
 
 impl Admitted {
     fn nothing() -> Self {
-        Self { host: String::new(), port: None, path: "/".into(), query: None, last: true, listener: 0 }
+        Self {
+            host: String::new(),
+            port: None,
+            path: "/".into(),
+            query: None,
+            last: true,
+            listener: 0,
+            tls: false,
+            identity: None,
+        }
     }
 }
 
@@ -606,29 +705,6 @@ fn replace_fields(answer: &mut ResponseHeader, change: impl FnOnce(&mut http::He
         answer.headers.keys().filter(|n| !fields.contains_key(*n)).cloned().collect();
     for name in gone {
         answer.remove_header(&name);
-    }
-    Ok(())
-}
-
-async fn respond(
-    session: &mut Session,
-    journey: &Journey,
-    status: http::StatusCode,
-    body: &str,
-    name: &str,
-) -> Result<()> {
-    let mut head = ResponseHeader::build_no_case(status, Some(6))?;
-    let bodyless = matches!(status.as_u16(), 204 | 304);
-    if !bodyless {
-        head.insert_header(header::CONTENT_TYPE, "text/plain; charset=utf-8")?;
-        head.insert_header(header::CONTENT_LENGTH, body.len())?;
-    }
-    head.insert_header(header::VIA, format!("1.1 {name}"))?;
-    head.insert_header("x-request-id", journey.request_id.as_str())?;
-    let bodyless = bodyless || session.req_header().method == Method::HEAD || body.is_empty();
-    session.write_response_header(Box::new(head), bodyless).await?;
-    if !bodyless {
-        session.write_response_body(Some(Bytes::copy_from_slice(body.as_bytes())), true).await?;
     }
     Ok(())
 }

@@ -53,6 +53,9 @@ impl Onward {
         let mut fields = self.fields.clone();
         let authority = self.admitted.authority();
         forward::request(&mut fields, &self.facts(&authority, via));
+        if let Some(identity) = &self.admitted.identity {
+            identity.tell(&mut fields);
+        }
         fields.insert(http::header::HOST, self.host(host, endpoint, &authority)?);
 
         let path = rewrite.apply(&self.admitted.path);

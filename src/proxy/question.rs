@@ -11,7 +11,7 @@ use super::exchange::Destination;
 use super::fill::content_length;
 use super::journey::Journey;
 use super::reply::Failure;
-use super::serve::keyed_by_token;
+use super::serve::keyed_by_user;
 use super::{Gateway, Outcome};
 use crate::cache::content::ContentKey;
 use crate::cache::policy::{self, Bypass};
@@ -59,9 +59,7 @@ impl Gateway {
             asked.key =
                 asked.key.with_content(method.as_str(), &rule.canonical(&content), &headers, &asked.fields);
             asked.key = self.key_of_version(self.live.route(to.route), to.upstream, asked.key);
-            if rule.headers.contains(&header::AUTHORIZATION) {
-                keyed_by_token(&mut asked.fields);
-            }
+            keyed_by_user(&mut asked.fields, &rule.headers);
         } else {
             asked.fields.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
         }

@@ -96,12 +96,12 @@ pub struct Endpoint {
     struck: AtomicBool,
     /// When it is no longer out, in nanoseconds of the process's steady clock; 0 when nothing is held against it.
     out_until: AtomicU64,
-    /// How long its answers take.
-    latency: Latency,
     /// When its condition last changed by an event, in nanoseconds of the process's steady clock.
     changed: AtomicU64,
     /// What is known against it, for the operator.
     notes: Mutex<Notes>,
+    /// How long its answers take.
+    latency: Latency,
     report: Arc<dyn Report>,
 }
 
@@ -220,7 +220,8 @@ impl Group {
         let (tried, now) = (wanted.tried.as_slice(), self.clock.mono());
         let index = DICE.with_borrow_mut(|dice| {
             let Wanted { key, bound, .. } = *wanted;
-            self.picker.load().pick(&mut Choice { candidates: &candidates, tried, bound, key, now, dice })
+            let picker = self.picker.load();
+            picker.pick(&mut Choice { candidates: &candidates, tried, bound, key, now, dice })
         })?;
         let endpoint = self.endpoints.get(index)?;
         let addr = endpoint.next_addr()?;
@@ -371,9 +372,9 @@ impl Endpoint {
             strikes: Mutex::default(),
             struck: AtomicBool::new(false),
             out_until: AtomicU64::new(0),
-            latency: Latency::default(),
             changed: AtomicU64::new(now.as_nanos()),
             notes: Mutex::default(),
+            latency: Latency::default(),
             report: Arc::clone(report),
         };
         let addr = discover::literal(&endpoint.name);

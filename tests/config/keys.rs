@@ -8,6 +8,10 @@ use super::load_text;
 const BASE: &str = r#"
 [server]
 [listen.web]
+[listen.web.tls]
+certificates = [{ cert = "base.pem", key = "base.key" }]
+client_ca = "base-ca.pem"
+[listen.web.tls.hsts]
 [admin]
 [log]
 [redis]
@@ -66,6 +70,7 @@ fn walk(schema: &serde_json::Value, path: &mut Vec<String>, keys: &mut Vec<Key>)
 fn in_the_way_of(path: &[String], name: &str) -> &'static [&'static str] {
     match (path.join(".").as_str(), name) {
         ("upstreams.health", "type") => &["path"],
+        ("listen", "https_port") => &["tls"],
         ("routes", "respond") => &["upstream"],
         ("routes.split.to", "header" | "cookie") => &["share"],
         ("caches.key.query", "only") => &["except"],
@@ -87,15 +92,14 @@ fn base_for(path: &[String], name: &str) -> Table {
             route.remove("upstream");
             route.insert("respond".into(), Table::new().into());
         }
+        // The lists of browsers take no name without those below it.
+        "listen.tls.hsts" if name == "preload" => {
+            let hsts = base["listen"]["web"]["tls"]["hsts"].as_table_mut().unwrap();
+            hsts.insert("subdomains".into(), true.into());
+        }
         "routes.replace_prefix" => {
             let replace: Table = toml::from_str("from = \"/api\"\nto = \"/v2\"").unwrap();
             route.insert("replace_prefix".into(), replace.into());
-        }
-        "upstreams.balance" => {
-            let way = if name == "decay" { "by = \"p2c\"" } else { "by = \"consistent_hash\"" };
-            let way = if name == "by" { "by = \"random\"" } else { way };
-            let balance: Table = toml::from_str(way).unwrap();
-            base["upstreams"]["api"].as_table_mut().unwrap().insert("balance".into(), balance.into());
         }
         "upstreams.health" if name == "service" => {
             let grpc: Table = toml::from_str("type = \"grpc\"").unwrap();
@@ -107,6 +111,12 @@ fn base_for(path: &[String], name: &str) -> Table {
         "upstreams.health.json" => {
             let json: Table = toml::from_str("at = \"/up\"\nis = \"yes\"").unwrap();
             upstream_part(&mut base, "health").insert("json".into(), json.into());
+        }
+        "upstreams.balance" => {
+            let way = if name == "decay" { "by = \"p2c\"" } else { "by = \"consistent_hash\"" };
+            let way = if name == "by" { "by = \"random\"" } else { way };
+            let balance: Table = toml::from_str(way).unwrap();
+            base["upstreams"]["api"].as_table_mut().unwrap().insert("balance".into(), balance.into());
         }
         "upstreams.servers" => {
             let servers: Table = toml::from_str("servers = [{ addr = \"y:1\" }, \"x:1\"]").unwrap();

@@ -85,6 +85,16 @@ impl Edge {
         self.running.live.short_way.store(false, std::sync::atomic::Ordering::Relaxed);
     }
 
+    /// Where a listener is bound, by its position.
+    pub fn address(&self, listener: usize) -> SocketAddr {
+        self.running.addresses[listener]
+    }
+
+    /// How many connections of clients are open.
+    pub fn open_connections(&self) -> usize {
+        self.running.open_connections()
+    }
+
     /// The operator's listener.
     pub fn admin(&self) -> Client {
         Client::new(self.running.admin.expect("the operator's listener is on"))

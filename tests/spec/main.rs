@@ -9,6 +9,8 @@ mod support;
 
 mod edge;
 
+mod tls;
+
 mod guard;
 
 mod hostile;

@@ -16,6 +16,8 @@ pub mod gate;
 pub mod origin;
 pub mod process;
 pub mod redis;
+#[cfg(feature = "server")]
+pub mod secured;
 pub mod wire;
 
 use std::net::{Ipv4Addr, SocketAddr};

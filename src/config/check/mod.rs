@@ -8,6 +8,7 @@ mod listeners;
 mod routes;
 mod split;
 mod sticky;
+mod tls;
 mod trying;
 mod upstreams;
 

@@ -83,6 +83,8 @@ pub struct Attempt<'a> {
     pub ended: Ended,
     /// Attempts made so far, this one included.
     pub made: u32,
+    /// How many of them met silence, this one included.
+    pub silences: u32,
     /// What is left of the time for all; `None` when none was set.
     pub left: Option<Duration>,
     /// Whether there is an instance that was not tried and may be used.
@@ -112,7 +114,7 @@ pub fn judge(attempt: &Attempt<'_>) -> Verdict {
         Ended::Failed(FailedAt::Connect) => ("connect", false, true),
         Ended::Failed(FailedAt::ReusedConnection) => ("reused-connection", true, asked(|on| on.closed)),
         Ended::Failed(FailedAt::BeforeAnswer) => ("before-answer", true, asked(|on| on.closed)),
-        Ended::Failed(FailedAt::Timeout) if !time_left || attempt.made > 1 => {
+        Ended::Failed(FailedAt::Timeout) if !time_left || attempt.silences > 1 => {
             return Verdict::GiveUp("timeout");
         }
         Ended::Failed(FailedAt::Timeout) => ("timeout", true, asked(|on| on.timeout)),
@@ -161,7 +163,16 @@ mod tests {
     fn ended(method: &Method, ended: Ended) -> Attempt<'_> {
         let attempt = Duration::from_secs(1);
         let trying = Trying { tries: 3, total: None, attempt, on: Some(&USUAL) };
-        Attempt { method, body_replayable: true, ended, made: 1, left: None, others: true, trying }
+        Attempt {
+            method,
+            body_replayable: true,
+            ended,
+            made: 1,
+            silences: 1,
+            left: None,
+            others: true,
+            trying,
+        }
     }
 
     fn failed(method: &Method, at: FailedAt) -> Attempt<'_> {
@@ -206,14 +217,16 @@ mod tests {
 
     #[test]
     fn silence_is_met_once_more_within_the_time_that_was_set() {
-        for (method, made, left, verdict) in [
-            (&Method::GET, 1, LEFT, Again("timeout")),
-            (&Method::GET, 1, None, GiveUp("timeout")),
-            (&Method::GET, 1, Some(Duration::ZERO), GiveUp("timeout")),
-            (&Method::GET, 2, LEFT, GiveUp("timeout")),
-            (&Method::POST, 1, LEFT, GiveUp("not-idempotent")),
+        for (method, made, silences, left, verdict) in [
+            (&Method::GET, 1, 1, LEFT, Again("timeout")),
+            (&Method::GET, 1, 1, None, GiveUp("timeout")),
+            (&Method::GET, 1, 1, Some(Duration::ZERO), GiveUp("timeout")),
+            (&Method::GET, 2, 2, LEFT, GiveUp("timeout")),
+            // The attempt before it met no silence, but a connection that never stood.
+            (&Method::GET, 2, 1, LEFT, Again("timeout")),
+            (&Method::POST, 1, 1, LEFT, GiveUp("not-idempotent")),
         ] {
-            let attempt = Attempt { made, left, ..failed(method, Timeout) };
+            let attempt = Attempt { made, silences, left, ..failed(method, Timeout) };
             assert_eq!(judge(&attempt), verdict, "{method}, attempt {made}, time left: {left:?}");
         }
     }

@@ -66,12 +66,14 @@ impl Gateway {
                 }
             }
         }
+        journey.silences += u32::from(ended == Ended::Failed(FailedAt::Timeout));
         let trying = trying(route, upstream.group.plan());
         let attempt = Attempt {
             method: &session.req_header().method,
             body_replayable: !session.as_ref().retry_buffer_truncated(),
             ended,
             made: u32::try_from(journey.tried.len()).unwrap_or(u32::MAX),
+            silences: journey.silences,
             left: time_left(&trying, journey.first_attempt, now),
             others: upstream.group.has_others(&journey.tried),
             trying,

@@ -82,6 +82,7 @@ pub async fn ask(
     let key = upstream.group.key(&onward.hash_facts());
     let trying = again::trying(live.route(to.route), upstream.group.plan());
     upstream.retries.request();
+    let mut silences = 0;
     loop {
         let wanted = Wanted { tried: tried.clone(), key, bound: None };
         let placed = tokio::select! {
@@ -103,11 +104,13 @@ pub async fn ask(
         let left = again::time_left(&trying, Some(first), now);
         let peer = peer::within(upstream.group.plan(), picked.addr, again::patience(&trying, left), left);
         let ended = attempt(live, to, onward, picked, peer, &mut interim).await;
+        silences += u32::from(matches!(ended, Err((FailedAt::Timeout, _))));
         let after = |ended| Attempt {
             method: &onward.method,
             body_replayable: true,
             ended,
             made: last.tries,
+            silences,
             left: again::time_left(&trying, Some(first), live.clock.mono()),
             others: upstream.group.has_others(&tried),
             trying,

@@ -41,6 +41,8 @@ mod split;
 
 mod retry;
 
+mod storm;
+
 mod health;
 
 mod operate;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::balance::Method as Balance;
+use crate::balance::breaker::Rules as Breaker;
 use crate::balance::budget::Rules as RetryBudget;
 use crate::balance::check::Expected;
 use crate::balance::eject::Rules as Eject;
@@ -17,15 +18,17 @@ use crate::balance::split::Split;
 use crate::balance::sticky::Cookie;
 use crate::base::name::{CacheName, ListenerName, RouteName, UpstreamName};
 use crate::base::unit::ByteSize;
-use crate::cache::Rules as CacheRules;
 use crate::cache::content::{ContentKey, StoreWhen};
+use crate::cache::{Coalesce, Relay, Rules as CacheRules};
 use crate::forward::HostRule;
 use crate::guard::client::TrustedProxies;
 use crate::guard::crowd::Room;
+use crate::guard::purger::Purgers;
 use crate::route::{Rewrite, Table};
 
 pub mod changes;
 pub mod listen;
+pub mod ward;
 
 /// The position of an upstream in [`Plan::upstreams`].
 pub type UpstreamId = usize;
@@ -51,6 +54,10 @@ pub struct Plan {
     pub upstreams: Vec<Upstream>,
     /// Cache policies.
     pub caches: Vec<Cache>,
+    /// Limits that routes name.
+    pub limits: Vec<ward::Limit>,
+    /// Users that routes ask for.
+    pub realms: Vec<ward::Realm>,
     /// What happens to a matched request; positions are those the [`Table`] answers with.
     pub routes: Vec<Route>,
     /// Finds the route of a request.
@@ -85,6 +92,8 @@ pub struct Listener {
     pub tls: Option<listen::Tls>,
     /// Every request that did not come over TLS is sent to this port for HTTPS.
     pub https_port: Option<u16>,
+    /// Who may purge here; `None`: PURGE and BAN are methods like any other.
+    pub purgers: Option<Purgers>,
 }
 
 /// What a client may take: time and size.
@@ -203,6 +212,10 @@ pub struct Upstream {
     pub retry_budget: Option<RetryBudget>,
     /// When what happens to requests takes an instance out; `None`: never.
     pub eject: Option<Eject>,
+    /// While less than this share of the instances is up, in percent, all are used; 0: while none is.
+    pub panic: u32,
+    /// When the upstream as a whole is not asked for a while; `None`: never.
+    pub breaker: Option<Breaker>,
     /// How many requests each instance may have at once; `None`: no limit.
     pub pool: Option<Pool>,
     /// Whether clients stay with their instance; `None`: they do not.
@@ -382,6 +395,12 @@ pub struct Cache {
     pub memory: ByteSize,
     /// Larger answers are passed on and not stored.
     pub max_object: ByteSize,
+    /// Among whom one fetch serves all who ask.
+    pub coalesce: Coalesce,
+    /// How long a gateway may fetch for the fleet without a sign of life.
+    pub lease: Duration,
+    /// Which answers other gateways may follow while they are fetched here.
+    pub relay: Relay,
     /// How long a request waits for another's fetch of the same answer before it fetches for itself.
     pub wait_timeout: Duration,
 }
@@ -417,6 +436,8 @@ pub struct Route {
     pub content_key: Option<Arc<ContentKey>>,
     /// What an answer must be like to be stored, beside what its fields say.
     pub store_when: Arc<StoreWhen>,
+    /// What its requests must pass, and what changes in its messages' fields; `None`: nothing.
+    pub ward: Option<Arc<ward::Ward>>,
 }
 
 /// Who answers a matched request.

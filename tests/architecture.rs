@@ -62,8 +62,16 @@ const LAYERS: &[Layer] = &[
         because: LIVE,
     },
     Layer {
-        module: "fast_path",
+        module: "ward",
         crates_own: &["base", "route", "guard", "cache", "balance", "forward", "plan", "observe", "store"],
+        others: &["tokio"],
+        because: "it counts and remembers for whoever holds the connection",
+    },
+    Layer {
+        module: "fast_path",
+        crates_own: &[
+            "base", "route", "guard", "cache", "balance", "forward", "plan", "observe", "store", "ward",
+        ],
         others: &[],
         because: "the short way decides and writes a head; who holds the socket calls it",
     },
@@ -80,6 +88,7 @@ const LAYERS: &[Layer] = &[
             "observe",
             "store",
             "upstream",
+            "ward",
             "fast_path",
         ],
         others: &["pingora", "tokio"],
@@ -110,6 +119,7 @@ const EVERYTHING: &[&str] = &[
     "observe",
     "store",
     "upstream",
+    "ward",
     "fast_path",
     "proxy",
     "app",

@@ -40,6 +40,18 @@ fn every_rule_of_the_cache_names_a_test_that_is_there() {
 }
 
 #[test]
+fn every_rule_of_limits_access_and_fields_names_a_test_that_is_there() {
+    let guide =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/RATE_LIMITS.md")).unwrap();
+    let claims = claims(&guide);
+    let rules = guide.lines().filter(|line| line.starts_with('|')).count();
+    let heads = guide.lines().filter(|line| line.starts_with("| rule")).count();
+    assert_eq!(claims.len(), rules - 2 * heads, "a rule names no test");
+    let missing: Vec<_> = claims.iter().filter(|claim| !exists(claim)).collect();
+    assert!(missing.is_empty(), "no such tests: {missing:#?}");
+}
+
+#[test]
 fn a_test_that_is_not_there_is_missed() {
     assert!(exists("conformance::vary::several_variants_are_held_at_once_and_none_is_anothers"));
     assert!(exists("src::cache::key::scheme_host_port_path_and_query_all_count"));

@@ -18,6 +18,7 @@ use crate::store::flight::Flights;
 use crate::store::redis::RedisTier;
 use crate::upstream::Group;
 use crate::upstream::retries::Retries;
+use crate::ward::Ward;
 
 /// The parts of `plan`, with what can be kept of those `before`.
 ///
@@ -33,6 +34,7 @@ pub(super) fn live(plan: Plan, before: Option<&Live>) -> Result<Live, StartError
     let upstreams = plan.upstreams.iter().map(|u| upstream(u, before, &clock, &metrics));
     let upstreams = upstreams.collect::<Result<_, _>>()?;
     let caches = plan.caches.iter().map(|c| Arc::new(cache(c, &redis, before, &clock, &metrics))).collect();
+    let ward = Ward::new(&plan, before.map(|live| &live.ward), &clock, &metrics, redis.clone());
     metrics.forget_what_is_not_in(&plan);
     Ok(Live {
         plan,
@@ -42,6 +44,7 @@ pub(super) fn live(plan: Plan, before: Option<&Live>) -> Result<Live, StartError
         upstreams,
         secured,
         caches,
+        ward,
         redis,
         connector: before.map_or_else(|| Arc::new(Connector::new(None)), |live| live.connector.clone()),
         ready: before.map_or_else(Arc::default, |live| live.ready.clone()),
@@ -140,6 +143,9 @@ fn cache(
             .then(|| known.and_then(|cache| cache.uses.clone()).unwrap_or_default()),
         flights: known.map_or_else(|| Arc::new(Flights::default()), |cache| cache.flights.clone()),
         max_object: plan.max_object.0,
+        coalesce: plan.coalesce,
+        lease: plan.lease,
+        relay: plan.relay,
         wait_timeout: plan.wait_timeout,
         metrics: numbers,
     }

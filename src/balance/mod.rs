@@ -8,6 +8,7 @@ use self::ewma::Meter;
 use crate::base::clock::MonoTime;
 use crate::base::dice::Dice;
 
+pub mod breaker;
 pub mod budget;
 mod busy;
 pub mod check;
@@ -17,12 +18,14 @@ pub mod ewma;
 mod field;
 pub mod hash;
 pub mod health;
+pub mod panic;
 pub mod pick;
 mod rendezvous;
 pub mod retry;
 mod ring;
 pub mod split;
 pub mod sticky;
+pub mod window;
 
 pub use hash::HashOn;
 pub use pick::Picker;

@@ -40,3 +40,5 @@ name!(/** The name of a `[listen.…]` table. */ ListenerName);
 name!(/** The name of an `[upstreams.…]` table. */ UpstreamName);
 name!(/** The name of a `[caches.…]` table. */ CacheName);
 name!(/** The name of a `[[routes]]` entry: its `name`, or one made from its match. */ RouteName);
+name!(/** The name of a `[limits.…]` table. */ LimitName);
+name!(/** The name of an `[auth.…]` table. */ RealmName);

@@ -9,10 +9,11 @@ use serde_json::{Value as Json, json};
 use toml::de::DeValue;
 
 use super::kind::{
-    Address, AdminAddress, AnySize, AnyTime, Asked, Balance, BodyForm, ByStatus, CheckType, ClientAuth,
-    CookieName, Count, FilePath, HostName, HostPort, JsonPlace, JsonPointer, Label, Level, List, Named,
-    Network, OneOrMany, OrOff, Path, Prefix, Pseudonym, RedisUrl, Regexp, RetryOn, Size, Statuses, Text,
-    Threads, Timeout, Token, Versions,
+    Address, AdminAddress, AnySize, AnyTime, Asked, Authorization, Balance, BodyForm, ByStatus, CheckType,
+    ClientAuth, CookieName, Count, FieldValue, FilePath, FrameWord, Hits, HostName, HostPort, JsonPlace,
+    JsonPointer, Label, LeaseTime, Level, List, Named, Network, OneOrMany, OrOff, Path, PerTime, Prefix,
+    Pseudonym, RealmText, RedisUrl, Regexp, RetryOn, Scope, Size, Statuses, Text, Threads, Timeout, Token,
+    UserLine, Versions,
 };
 use super::read::{Node, Reader, Set, State};
 use super::reference::section_schema;
@@ -20,14 +21,17 @@ use super::setting::{Fallback, Section, Setting, Shape};
 use super::table::table;
 use crate::balance::HashOn;
 use crate::balance::sticky::{SameSite, Secure};
-use crate::cache::{ClientDirectives, QueryRule, SetCookie, TtlMode};
+use crate::cache::{ClientDirectives, Coalesce, QueryRule, Relay, SetCookie, TtlMode};
 use crate::forward::HostRule;
+use crate::guard::rate::KeyBy;
 use crate::plan::listen::{Profile, UnknownNames};
+use crate::plan::ward::{Tell, WithoutRedis};
 use crate::plan::{AccessLog, HealthStart, LogFormat, Priority};
 
 table! {
     /// Durations and sizes are texts with units: "50ms", "30s", "1h 30m"; "64KiB", "256MiB".
-    /// In every text, ${NAME} and ${NAME:-default} take an environment variable, and $$ is a dollar sign.
+    /// In every text, ${NAME} and ${NAME:-default} take an environment variable, ${file:/run/secrets/NAME} what a file holds, and $$ is a
+    /// dollar sign.
     /// For the keys that flags and environment variables set, too, a flag comes first, then the variable, then this file.
     File {
         /// The process as a whole.
@@ -44,6 +48,14 @@ table! {
         upstreams: Named<UpstreamTable> = {}, or { api = { servers = ["127.0.0.1:8001"] } };
         /// Cache policies by name; a route names the one it uses.
         caches: Named<CacheTable> = {}, or { api = {} };
+        /// How often clients may ask, by name; a route names those that hold for it.
+        limits: Named<LimitTable> = {}, or { each = { rate = "100/s" } };
+        /// Addresses that may ask and addresses that may not, by name.
+        access: Named<AccessTable> = {}, or { office = { allow = ["192.0.2.0/24"] } };
+        /// Users and their passwords, by name.
+        auth: Named<AuthTable> = {}, or { staff = { users_file = "/etc/vanne/users" } };
+        /// Which other sites' pages may read answers, by name.
+        cors: Named<CorsTable> = {}, or { web = { origins = ["https://app.example.com"] } };
         /// Which requests go where. The most particular match wins, whatever the order here: an exact host before a wildcard before
         /// any, an exact path before one with parameters before a prefix, a route with methods before one without.
         routes: List<RouteTable> = [], or [{ upstream = "api" }];
@@ -100,6 +112,8 @@ table! {
         https_port: Count<1, 65_535> = absent, or 443;
         /// Secure the connections. "off": they are not.
         tls: OrOff<TlsTable> = "off", or { certificates = [{ cert = "/etc/vanne/example.com.pem", key = "/etc/vanne/example.com.key" }] };
+        /// Who may purge here with PURGE and BAN requests. "off": nobody, and both are methods like any other.
+        purge: OrOff<PurgeTable> = "off", or { allow = ["127.0.0.1"] };
     }
 }
 
@@ -151,6 +165,16 @@ table! {
         subdomains: bool = false, or true;
         /// Whether the name may be put on the lists that browsers are shipped with, which is hard to undo.
         preload: bool = false, or true;
+    }
+}
+
+table! {
+    /// Purging over a public listener, as nginx and Varnish have it. PURGE is about the URL it asks for, or about a directory if that ends with *; BAN
+    /// about a directory; both about tags if they name some in Cache-Tag, Surrogate-Key or xkey. `Soft-Purge: 1` lets answers become stale instead.
+    PurgeTable {
+        /// The addresses and networks it is taken from. They are those of the clients: behind a proxy that `trusted_proxies` does not name,
+        /// all clients have the proxy's.
+        allow: List<Network> = required, or ["10.0.0.0/8", "127.0.0.1"];
     }
 }
 
@@ -231,6 +255,11 @@ table! {
         /// Take an instance out for a while when exchanges with it fail: no connection, broken before the answer, no answer in time. What an
         /// instance answers never counts, and neither does what a client causes. "off": never.
         eject: OrOff<EjectTable> = {}, or { after = 3 };
+        /// While less than this share of the instances is up, in percent, all are used: those that are left could not hold what the others
+        /// did. 0: while none is up.
+        panic: Count<0, 100> = 0, or 50;
+        /// Do not ask this upstream at all for a while when its exchanges fail, whatever instance they go to. "off": ask on.
+        breaker: OrOff<BreakerTable> = "off", or { rate = 30 };
         /// How many requests each instance may have at once; those beyond wait in one queue for the first free place on any instance. The
         /// numbers are those of an instance's database pool, so that it is never exhausted. "off": no limit.
         pool: OrOff<PoolTable> = "off", or { size = 5, overflow = 10 };
@@ -290,6 +319,38 @@ table! {
         max_time: Timeout = "4s", or "5m";
         /// At most this share of the instances is out at once, in percent.
         share: Count<1, 100> = 50, or 30;
+        /// This share of failures takes an instance out as well, in percent, while the others do clearly better; 0: none does.
+        rate: Count<0, 100> = 50, or 20;
+        /// So many exchanges of an instance it takes to judge that share.
+        volume: Count<1, 1_000_000> = 20, or 100;
+        /// The share is judged over this time, up to now.
+        window: Timeout = "10s", or "1m";
+        /// Answers that count as failures, too. They take an instance out only while the others do clearly better: what one route
+        /// answers, it answers on all of them.
+        statuses: OneOrMany<Statuses<400, 599>> = [], or ["500", "502-504"];
+        /// An instance that answers 429 or 503 with Retry-After is left alone for as long as that says, and no longer than this; "0s": not at
+        /// all. Only for instances that say so of themselves, not of one client or one route.
+        retry_after: AnyTime = "0s", or "10s";
+    }
+}
+
+table! {
+    /// When an upstream is not asked at all. Requests are answered with 503 and Retry-After then, or with a stale answer if a cache has one.
+    BreakerTable {
+        /// The share of exchanges that failed, in percent: no connection, broken before the answer, no answer in time.
+        rate: Count<1, 100> = 50, or 30;
+        /// So many exchanges it takes to judge that share.
+        volume: Count<1, 1_000_000> = 20, or 100;
+        /// The share is judged over this time, up to now.
+        window: Timeout = "10s", or "1m";
+        /// Answers that count as failures, too.
+        statuses: OneOrMany<Statuses<400, 599>> = [], or ["500", "502-504"];
+        /// For how long it is not asked the first time; each further time in a row twice as long.
+        time: Timeout = "5s", or "1s";
+        /// But never longer than this.
+        max_time: Timeout = "1m", or "5m";
+        /// After that so many requests at once are let through. As many must go well before all are; one that fails closes the way again.
+        probes: Count<1, 1000> = 3, or 1;
     }
 }
 
@@ -435,6 +496,14 @@ table! {
         min_uses: Count<1, 255> = 1, or 2;
         /// Which requests pass the cache by.
         bypass: BypassTable = {}, or { cookies = ["session"] };
+        /// Among whom one fetch serves all who ask for the same answer at the same time: "fleet" (all gateways that share a Redis), "process"
+        /// (the requests of one gateway), or "off" (everybody fetches for himself).
+        coalesce: Coalesce = "fleet", or "process";
+        /// With "fleet": how long others wait for a gateway that died while it fetched. One that lives says so three times as often.
+        lease: LeaseTime = "3s", or "1s";
+        /// With "fleet": what the clients of another gateway get while it is still being fetched here: "streams" (text/event-stream), "all", or
+        /// "off". The rest they get when it is stored; an event stream that is not relayed each gateway fetches for itself.
+        relay: Relay = "streams", or "all";
         /// How long a request waits for another's fetch of the same answer before it fetches for itself.
         wait_timeout: AnyTime = "10s", or "2s";
         /// What tells two answers apart, beside scheme, host, port and path.
@@ -501,6 +570,132 @@ table! {
         priority: Priority = "normal", or "high";
         /// An answer that the gateway gives itself, in place of an upstream.
         respond: RespondTable = absent, or { status = 404 };
+        /// Who may ask, by address: a name of [access.NAME]. Others are answered with 403.
+        access: Text = absent, or "office";
+        /// How often clients may ask: names of [limits.NAME]. All of them hold.
+        limits: OneOrMany<Text> = [], or ["each", "all"];
+        /// Whose requests it takes: a name of [auth.NAME]. Others are answered with 401, from storage as from instances.
+        auth: Text = absent, or "staff";
+        /// Which other sites' pages may read its answers: a name of [cors.NAME]. Their preflights are answered by the gateway.
+        cors: Text = absent, or "web";
+        /// Fields that tell browsers to be careful, where the instance does not say so itself; `{}` is a good start.
+        security_headers: OrOff<SecurityTable> = "off", or { frame = "deny" };
+        /// What changes in the fields of its requests, before they make keys and are sent on.
+        request_headers: EditTable = {}, or { set = { "X-Api-Version" = "2" } };
+        /// What changes in the fields of its answers, from storage as from instances or the gateway itself.
+        response_headers: EditTable = {}, or { remove = ["Server"] };
+    }
+}
+
+table! {
+    /// How often clients may ask. Several limits may hold for a route; a request that one of them refuses takes nothing from the others.
+    LimitTable {
+        /// What tells one client from another: "address" (IPv6: its /64 network), "token" (of Authorization: Bearer), "header:NAME",
+        /// "cookie:NAME", or "all" for nothing. A request without the token, field or cookie counts by its address.
+        key: KeyBy = "address", or "header:X-Api-Key";
+        /// How often each may ask: a number per s, min, h or d.
+        rate: PerTime = absent, or "100/s";
+        /// How many may come at once before the rate holds. Not written: as many as `rate` says.
+        burst: Count<1, 10_000_000> = absent, or 20;
+        /// How many requests each may have in flight. Each gateway counts its own, whatever `scope` says.
+        in_flight: Count<1, 1_000_000> = absent, or 10;
+        /// Who counts together: each "gateway" for itself, or the "fleet" that shares the Redis.
+        scope: Scope = "gateway", or "fleet";
+        /// What happens while Redis cannot count for the fleet: "local" (each gateway counts for itself), "allow" (all pass), or "refuse" (none does: 503).
+        without_redis: WithoutRedis = "local", or "refuse";
+        /// Whether answers from storage count: "count", or "free".
+        hits: Hits = "count", or "free";
+        /// What is answered beyond the limit.
+        status: Count<400, 599> = 429, or 503;
+        /// Which answers tell what is left, in RateLimit and RateLimit-Policy: "always", "refused" or "never".
+        tell: Tell = "always", or "refused";
+        /// How many clients are remembered at most. Beyond it, those are forgotten first that have asked least.
+        most_keys: Count<1024, 100_000_000> = 100_000, or 1_000_000;
+    }
+}
+
+table! {
+    /// Addresses that may ask and addresses that may not. The most specific network that holds an address decides, of equal ones the denial.
+    AccessTable {
+        /// Networks or addresses that may ask. With any, all that none of them holds may not.
+        allow: List<Network> = [], or ["192.0.2.0/24", "2001:db8::/32"];
+        /// Networks or addresses that may not.
+        deny: List<Network> = [], or ["192.0.2.66"];
+        /// Files with more to allow: one network a line, `#` begins a comment.
+        allow_files: List<FilePath> = [], or ["/etc/vanne/allow.txt"];
+        /// Files with more to deny.
+        deny_files: List<FilePath> = [], or ["/etc/vanne/deny.txt"];
+    }
+}
+
+table! {
+    /// Users and their passwords: the Basic scheme. Use it over TLS alone.
+    AuthTable {
+        /// What a browser shows when it asks for the password.
+        realm: RealmText = "restricted", or "Staff only";
+        /// Users as `name:hash`; `vanne hash-password --user NAME` makes one. Hashes of argon2, bcrypt (`htpasswd -B`) and SHA-crypt are taken.
+        users: List<UserLine> = [], or ["alice:$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"];
+        /// A file with more of them, one a line; `#` begins a comment.
+        users_file: FilePath = absent, or "/etc/vanne/users";
+        /// For how long a password is known once it was verified, so that its hash costs once; "0s": not at all.
+        remember: AnyTime = "1m", or "10m";
+        /// Whether instances get Authorization: "strip" (no: their answers then belong to no one user and may be shared), or "pass".
+        authorization: Authorization = "strip", or "pass";
+    }
+}
+
+table! {
+    /// Which other sites' pages may read answers. What instances say about it gives way.
+    CorsTable {
+        /// The sites: "https://app.example.com", "https://*.example.com" for all its subdomains, or "*" for all.
+        origins: OneOrMany<Text> = required, or ["https://app.example.com", "https://*.example.org"];
+        /// The methods their pages may use.
+        methods: List<Text> = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"], or ["GET"];
+        /// The fields their pages may send beside the plain ones, or "*" for any.
+        headers: OneOrMany<Text> = ["Content-Type"], or "*";
+        /// The fields of answers that their pages may read beside the plain ones.
+        expose: List<HeaderName> = [], or ["X-Request-ID"];
+        /// Whether their pages may use their users' cookies and credentials.
+        credentials: bool = false, or true;
+        /// For how long a browser may keep what it was told about these.
+        max_age: AnyTime = "10m", or "1h";
+    }
+}
+
+table! {
+    /// Fields that tell browsers to be careful, where the instance does not say so itself.
+    SecurityTable {
+        /// Strict-Transport-Security: for how long browsers use TLS alone; "0s" says nothing. It is said over TLS only.
+        hsts: AnyTime = "365d", or "30d";
+        /// Whether that holds for subdomains, too.
+        hsts_subdomains: bool = false, or true;
+        /// Whether browsers may be shipped with it. Not easily undone.
+        hsts_preload: bool = false, or true;
+        /// X-Content-Type-Options: nosniff.
+        nosniff: bool = true, or false;
+        /// Referrer-Policy; empty says nothing.
+        referrer_policy: Text = "strict-origin-when-cross-origin", or "no-referrer";
+        /// X-Frame-Options: "sameorigin", "deny", or "off".
+        frame: FrameWord = "sameorigin", or "deny";
+        /// Content-Security-Policy; empty says nothing.
+        content_security_policy: Text = "", or "default-src 'self'";
+        /// Permissions-Policy; empty says nothing.
+        permissions_policy: Text = "", or "geolocation=()";
+        /// Cross-Origin-Opener-Policy; empty says nothing.
+        opener_policy: Text = "", or "same-origin";
+    }
+}
+
+table! {
+    /// Changes of fields: removed first, then set, then added. In values, {client_ip}, {host}, {method}, {path}, {request_id}, {route}, {scheme} and
+    /// {user} stand for what is known of the request.
+    EditTable {
+        /// Fields that are gone.
+        remove: List<HeaderName> = [], or ["X-Debug"];
+        /// Fields that stand alone under their name, whatever was sent.
+        set: Named<FieldValue> = {}, or { "X-Real-Client" = "{client_ip}" };
+        /// Lines that stand beside those that were sent.
+        add: Named<FieldValue> = {}, or { "X-Served-By" = "edge" };
     }
 }
 

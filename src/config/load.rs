@@ -20,7 +20,7 @@ pub struct Source {
     pub text: String,
 }
 
-/// Makes a plan of a configuration file, the environment and the flags. Opens nothing.
+/// Makes a plan of a configuration file, the environment and the flags. Opens nothing but the files that it names.
 ///
 /// # Errors
 /// Every mistake at once; of mistakes of TOML syntax the first alone, since what follows one cannot be told apart.

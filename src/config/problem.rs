@@ -44,6 +44,9 @@ pub struct Problem {
     label: Option<String>,
     #[serde(skip)]
     also: Option<(Range<usize>, String)>,
+    /// What stands at its place in the file is not shown.
+    #[serde(skip)]
+    secret: bool,
 }
 
 impl Problem {
@@ -58,6 +61,7 @@ impl Problem {
             place: spot.place.clone(),
             label: None,
             also: None,
+            secret: false,
         }
     }
 
@@ -69,6 +73,12 @@ impl Problem {
     /// Says what would be right.
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// Hides what stands at its place: it may be a password.
+    pub fn secret(mut self) -> Self {
+        self.secret = true;
         self
     }
 
@@ -125,7 +135,13 @@ impl Problems {
                 (problem.line, problem.column) = (Some(line), Some(column));
             }
         }
-        Self { file: file.to_owned(), text: mask(text), list }
+        let mut text = mask(text);
+        for problem in list.iter().filter(|problem| problem.secret) {
+            if let Place::File(span) = &problem.place {
+                text = blank(&text, span);
+            }
+        }
+        Self { file: file.to_owned(), text, list }
     }
 
     /// The mistakes, in the order of the file.
@@ -212,9 +228,26 @@ fn mask(text: &str) -> String {
     out
 }
 
+/// Hides what stands within quotes at `span`, byte for byte.
+fn blank(text: &str, span: &Range<usize>) -> String {
+    let Some(part) = text.get(span.clone()) else { return text.to_owned() };
+    let hidden: String = part
+        .chars()
+        .map(|c| if matches!(c, '"' | '\'' | '\n' | '\r') { c.to_string() } else { "*".repeat(c.len_utf8()) })
+        .collect();
+    [&text[..span.start], &hidden, &text[span.end..]].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_is_hidden_without_moving_anything() {
+        let text = "users = [\"al\u{e9}:x\"]";
+        assert_eq!(blank(text, &(9..17)), "users = [\"*******\"]".replace("*******", "******"));
+        assert_eq!(blank(text, &(9..17)).len(), text.len());
+    }
 
     #[test]
     fn a_password_in_an_address_is_hidden_without_moving_anything() {

@@ -327,6 +327,9 @@ fn variable_problem(spot: &Spot, error: &VariableError, example: &str) -> Proble
             .help("write a variable as ${NAME} or ${NAME:-default}, and a dollar sign before a brace as $$"),
         VariableError::Name(name) => Problem::of(spot, format!("`{name}` is not the name of a variable"))
             .help("names are letters, digits and _, like ${REDIS_URL}; a dollar sign before a brace is written $$"),
+        VariableError::File(path, why) => {
+            Problem::of(spot, format!("cannot read {path}: {why}")).help("write the path of a file as ${file:/run/secrets/NAME}")
+        }
         VariableError::Nested => Problem::of(spot, "the default of a variable holds another variable")
             .help("give a plain default: \"${NAME:-default}\""),
     }

@@ -83,7 +83,8 @@ fn table(out: &mut String, key: &Key, parent: &str, off: bool) {
     };
     let path = heading.trim_matches(['[', ']']).to_owned();
     let tables = matches!(key.default, Fallback::Value(text) if text.starts_with(['{', '[']));
-    let off = off || !tables;
+    // By default there is none of these, and one of defaults alone would guard nothing.
+    let off = off || !tables || ["limits", "access", "auth", "cors"].contains(&here.as_str());
     out.push('\n');
     comment(out, &key.doc);
     line(out, &heading, off);

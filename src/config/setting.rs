@@ -33,6 +33,9 @@ pub trait FromText: Sized {
     /// The value is never shown: it may hold a password.
     const SECRET: bool = false;
 
+    /// What is written is not even shown in its line of the file: it may be the secret itself, misspelled.
+    const HIDDEN: bool = false;
+
     /// Reads the text.
     ///
     /// # Errors
@@ -53,7 +56,8 @@ impl<T: FromText> Setting for T {
             Err(help) => {
                 let help = help.unwrap_or_else(|| format!("write it like \"{}\"", T::EXAMPLE));
                 let shown = node.shown(&written, T::SECRET);
-                reader.report(Problem::of(&node.spot, format!("{shown} is not {}", T::what())).help(help));
+                let problem = Problem::of(&node.spot, format!("{shown} is not {}", T::what())).help(help);
+                reader.report(if T::HIDDEN && !written.has_variable { problem.secret() } else { problem });
                 None
             }
         }

@@ -1,4 +1,4 @@
-//! `${NAME}`, `${NAME:-default}` and `$$` in text values.
+//! `${NAME}`, `${NAME:-default}`, `${file:PATH}` and `$$` in text values.
 //!
 //! They are put in after TOML has been parsed, so that no variable can add a key, and spans still point at what was written.
 
@@ -46,6 +46,26 @@ pub enum VariableError {
     Name(String),
     /// A default that holds a variable itself.
     Nested,
+    /// A file that cannot be read, and why.
+    File(String, String),
+}
+
+/// The longest file that is read for a value or a list, in bytes.
+const LONGEST_FILE: u64 = 16 * 1024 * 1024;
+
+/// Reads a file that the configuration names: a plain one of some length, so that no device and no pipe holds the start up.
+///
+/// # Errors
+/// Why it cannot be read, in words.
+pub fn read_file(path: &std::path::Path) -> Result<String, String> {
+    let about = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    if !about.is_file() {
+        return Err("it is not a file".to_owned());
+    }
+    if about.len() > LONGEST_FILE {
+        return Err(format!("it is larger than {LONGEST_FILE} bytes"));
+    }
+    std::fs::read_to_string(path).map_err(|error| error.to_string())
 }
 
 /// Puts the variables of `text` in. As in a shell, the default of `${NAME:-default}` also counts when the variable is empty.
@@ -76,6 +96,9 @@ pub fn expand(text: &str, env: &dyn Env) -> Result<Expanded, VariableError> {
 
 /// Adds the value of `NAME` or `NAME:-default`.
 fn put_in(inner: &str, env: &dyn Env, out: &mut Expanded) -> Result<(), VariableError> {
+    if let Some(path) = inner.strip_prefix("file:") {
+        return put_file_in(inner, path, out);
+    }
     let (name, default) = match inner.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (inner, None),
@@ -95,6 +118,16 @@ fn put_in(inner: &str, env: &dyn Env, out: &mut Expanded) -> Result<(), Variable
         (None, Some(default)) => out.text.push_str(default),
         (None, None) => return Err(VariableError::NotSet(name.to_owned())),
     }
+    Ok(())
+}
+
+/// Adds what a file holds, without the line ends at its end: that is how secrets are mounted into containers.
+fn put_file_in(inner: &str, path: &str, out: &mut Expanded) -> Result<(), VariableError> {
+    let text = read_file(path.as_ref()).map_err(|why| VariableError::File(path.to_owned(), why))?;
+    let value = text.trim_end_matches(['\r', '\n']);
+    out.has_variable = true;
+    out.text.push_str(value);
+    out.taken.push((inner.to_owned(), value.to_owned()));
     Ok(())
 }
 

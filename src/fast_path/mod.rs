@@ -27,12 +27,14 @@ use crate::cache::policy::{self, RequestUse};
 use crate::cache::status::{self, Tier};
 use crate::cache::{conditional, directive};
 use crate::forward;
+use crate::forward::edit::Edited;
 use crate::guard::client::Client;
 use crate::observe::access::{Line, Log};
 use crate::observe::metrics::{CacheResult, Metrics};
-use crate::plan::{Action, CacheId, Plan, Route, RouteId};
+use crate::plan::{self, Action, CacheId, Plan, Route, RouteId};
 use crate::store::uses::Uses;
 use crate::store::{Entry, Store};
+use crate::ward::{Asked, Pass, Ward};
 
 pub mod head;
 
@@ -45,6 +47,8 @@ pub struct Parts<'a> {
     pub clock: &'a Clock,
     /// The running caches.
     pub cache: &'a dyn Fn(CacheId) -> Cache<'a>,
+    /// What stands before the routes.
+    pub ward: &'a Ward,
     /// Makes a request's id.
     pub new_id: fn() -> String,
     /// Whether a line will be written, so that its words are kept.
@@ -104,6 +108,8 @@ pub struct Answer {
     request_id: String,
     cache_status: String,
     words: Option<Box<Words>>,
+    /// Holds its places among the requests in flight.
+    _pass: Pass,
 }
 
 /// What of a request only its line tells.
@@ -128,39 +134,28 @@ pub struct Sent<'a> {
 pub fn answer(parts: Parts<'_>, request: &Request<'_>) -> Option<Answer> {
     let keep = keeps(request)? && !request.last;
     let (route, cache) = cached_route(parts.plan, request)?;
-    let rules = &parts.plan.caches[cache].rules;
-    if !plain(request) || policy::request_use(request.method, request.fields, rules) != RequestUse::LookUp {
+    if !plain(request) {
         return None;
     }
     let (arrived, at) = (parts.clock.mono(), parts.clock.wall());
     let client = parts.plan.server.trusted_proxies.client(request.peer, request.tls, request.fields);
-    // Where the token is part of the key it is no longer part of what answers vary by: the long way knows.
-    if rules.key.headers.contains(&AUTHORIZATION) {
-        return None;
-    }
-    let key = Key::of(
-        &KeyFacts {
-            https: client.https,
-            host: request.host,
-            port: request.port,
-            path: request.path,
-            query: request.query,
-            fields: request.fields,
-        },
-        &rules.key,
-    );
-    let entry = (parts.cache)(cache).store.peek(&key, request.fields).entry?;
-    let looked = parts.clock.mono().since(arrived);
-    let directives = directive::request(request.fields);
-    // Whether a refresh is due is decided by chance, once: on the long way, which makes it.
-    let refresh = rules.early_refresh && lookup::early_refresh(&entry.record, at, 0.0).is_some();
-    if refresh || lookup::judge(&entry.record, &directives, rules, at) != Reuse::Fresh {
-        return None;
-    }
-    if let Some(uses) = (parts.cache)(cache).uses {
-        uses.note(key.hash());
-    }
-    Some(Found { parts, request, route, cache, client, entry, keep, arrived, at, looked }.told())
+    let new_id = || {
+        forward::trusted_request_id(request.fields, client.behind_trusted)
+            .map_or_else(parts.new_id, str::to_owned)
+    };
+    let way = Way { parts, request, route, cache, client: &client, arrived, at };
+    let Some(ward) = &parts.plan.routes[route].ward else {
+        let (entry, looked) = way.find(request.fields)?;
+        return Some(way.told(request.fields, entry, looked, new_id(), Pass::default(), keep));
+    };
+    let request_id = new_id();
+    let asked = way.asked(ward, &request_id);
+    let seen = parts.ward.look(&parts.plan.realms, &asked)?;
+    let fields = Edited { fields: request.fields, changes: &seen.request };
+    let (entry, looked) = way.find(&fields)?;
+    // What it takes of its limits it takes last: a request that goes the long way is counted there.
+    let pass = parts.ward.take(&asked, &seen)?;
+    Some(way.told(&fields, entry, looked, request_id.clone(), pass, keep))
 }
 
 /// Whether the connection stays open after it (RFC 9112 §9.3); `None` when `Connection` says more than that: what it names never reaches an
@@ -187,7 +182,7 @@ fn keeps(request: &Request<'_>) -> Option<bool> {
 fn cached_route(plan: &Plan, request: &Request<'_>) -> Option<(RouteId, CacheId)> {
     let id = plan.table.find(request.host, request.path, request.method)?;
     // Every setting of a route is named, so that a new one must say here whether a hit heeds it. These do not matter to one: it sends nothing on, stores
-    // nothing, and its request has no content.
+    // nothing, and its request has no content. The ward is asked by `answer`.
     let Route {
         name: _,
         action,
@@ -198,6 +193,7 @@ fn cached_route(plan: &Plan, request: &Request<'_>) -> Option<(RouteId, CacheId)
         store_when: _,
         trying: _,
         priority: _,
+        ward: _,
     } = &plan.routes[id];
     // Whose answer serves is decided once, on the long way: were chance asked here as well, a miss would be asked twice.
     if split.as_ref().is_some_and(|split| split.apart) {
@@ -225,60 +221,122 @@ fn plain(request: &Request<'_>) -> bool {
     !UNUSUAL.iter().any(|name| request.fields.has(name))
 }
 
-/// A fresh answer for a request.
-struct Found<'p, 'r> {
+/// A request on its way to a fresh answer.
+#[derive(Clone, Copy)]
+struct Way<'p, 'r> {
     parts: Parts<'p>,
     request: &'r Request<'r>,
     route: RouteId,
     cache: CacheId,
-    client: Client,
-    entry: Arc<Entry>,
-    keep: bool,
+    client: &'r Client,
     arrived: MonoTime,
     at: WallTime,
-    looked: Duration,
 }
 
-impl Found<'_, '_> {
-    fn told(self) -> Answer {
-        let record = &self.entry.record;
+impl<'p: 'r, 'r> Way<'p, 'r> {
+    fn asked<'a>(&'a self, ward: &'a plan::ward::Ward, request_id: &'a str) -> Asked<'a> {
+        Asked {
+            ward,
+            route: self.parts.plan.routes[self.route].name.as_str(),
+            method: self.request.method,
+            host: self.request.host,
+            path: self.request.path,
+            client: self.client.addr,
+            https: self.client.https,
+            fields: self.request.fields,
+            request_id,
+        }
+    }
+
+    /// The answer in memory that serves a request with these fields, and how long it took to find.
+    fn find(&self, fields: &dyn Fields) -> Option<(Arc<Entry>, Duration)> {
+        let Self { parts, request, cache, .. } = *self;
+        let rules = &parts.plan.caches[cache].rules;
+        if policy::request_use(request.method, fields, rules) != RequestUse::LookUp {
+            return None;
+        }
+        // Where the token is part of the key it is no longer part of what answers vary by: the long way knows.
+        if rules.key.headers.contains(&AUTHORIZATION) {
+            return None;
+        }
+        let key = Key::of(
+            &KeyFacts {
+                https: self.client.https,
+                host: request.host,
+                port: request.port,
+                path: request.path,
+                query: request.query,
+                fields,
+            },
+            &rules.key,
+        );
+        let entry = (parts.cache)(cache).store.peek(&key, fields).entry?;
+        let looked = parts.clock.mono().since(self.arrived);
+        let directives = directive::request(fields);
+        // Asked anew: what a purge made stale this instant would still be fresh at the moment before.
+        let now = parts.clock.wall();
+        // Whether a refresh is due is decided by chance, once: on the long way, which makes it.
+        let refresh = rules.early_refresh && lookup::early_refresh(&entry.record, now, 0.0).is_some();
+        if refresh || lookup::judge(&entry.record, &directives, rules, now) != Reuse::Fresh {
+            return None;
+        }
+        if let Some(uses) = (parts.cache)(cache).uses {
+            uses.note(key.hash());
+        }
+        Some((entry, looked))
+    }
+
+    fn told(
+        self,
+        asked: &dyn Fields,
+        entry: Arc<Entry>,
+        looked: Duration,
+        request_id: String,
+        pass: Pass,
+        keep: bool,
+    ) -> Answer {
+        let record = &entry.record;
         let name = &self.parts.plan.server.name;
         let ttl = status::ttl_seconds(record.lifetime, record.age(self.at));
         let cache_status = status::member(name, &status::Outcome::Hit { tier: Tier::Memory, ttl }, None);
-        let request_id = forward::trusted_request_id(self.request.fields, self.client.behind_trusted)
-            .map_or_else(self.parts.new_id, str::to_owned);
-
-        let not_modified = conditional::not_modified(self.request.fields, record.status, &record.fields);
+        let not_modified = conditional::not_modified(asked, record.status, &record.fields);
         let of_304 = not_modified.then(|| conditional::fields_of_304(&record.fields));
         let status = if not_modified { http::StatusCode::NOT_MODIFIED } else { record.status };
         let fields = of_304.as_ref().unwrap_or(&record.fields);
+        let dressed = (!pass.answer.is_empty()).then(|| {
+            let mut fields = fields.clone();
+            pass.answer.apply(&mut fields);
+            fields
+        });
+        let fields = dressed.as_ref().unwrap_or(fields);
         let ours = Ours {
             cache_status: &cache_status,
             via: forward::via(fields, "1.1", name),
             request_id: &request_id,
             age: Some(lookup::age_field(record, self.at)),
-            length: head::stated_length(status, record.status, self.entry.body.len()),
+            length: head::stated_length(status, record.status, entry.body.len()),
             hsts: self.request.hsts,
         };
         let mut head = Vec::with_capacity(HEAD);
-        head::write(&mut head, status, fields, &ours, self.keep);
+        head::write(&mut head, status, fields, &ours, keep);
         let with_content = !not_modified && *self.request.method != Method::HEAD;
         Answer {
             head,
-            keep: self.keep,
+            keep,
             with_content,
             arrived: self.arrived,
             at: self.at,
             route: self.route,
             cache: self.cache,
-            looked: self.looked,
+            looked,
             method: self.request.method.clone(),
             status: status.as_u16(),
-            client: self.client,
+            client: self.client.clone(),
             request_id,
             cache_status,
             words: self.parts.logged.then(|| Box::new(Words::of(self.request))),
-            entry: self.entry,
+            entry,
+            _pass: pass,
         }
     }
 }
@@ -385,6 +443,7 @@ mod tests {
         metrics: Arc<Metrics>,
         stores: Vec<Store>,
         uses: Uses,
+        ward: Ward,
     }
 
     impl World {
@@ -397,7 +456,8 @@ mod tests {
                 Store::new(c.memory, c.max_object, None, clock.clone(), metrics.cache(&c.name))
             };
             let stores = plan.caches.iter().map(store).collect();
-            let world = Self { plan, clock, metrics, stores, uses: Uses::default() };
+            let ward = Ward::new(&plan, None, &clock, &metrics, None);
+            let world = Self { plan, clock, metrics, stores, uses: Uses::default(), ward };
             world.keep(0, "/cached/a", Duration::from_secs(100));
             world.keep(0, "/cached/expired", Duration::ZERO);
             world.keep(0, "/passed/a", Duration::from_secs(100));
@@ -438,6 +498,7 @@ mod tests {
                 plan: &self.plan,
                 clock: &self.clock,
                 cache: &cache,
+                ward: &self.ward,
                 new_id: || "id".into(),
                 logged: false,
             };

@@ -13,6 +13,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::base::fields::Fields;
 
+pub mod edit;
+pub mod security;
+
 /// What the instances see as `Host`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum HostRule {

@@ -11,7 +11,7 @@ use super::series::{Codes, Family, Shown, Shows, Words};
 pub use super::tls::TlsMetrics;
 use super::{names, tls};
 use crate::balance::retry::FailedAt;
-use crate::base::name::{CacheName, ListenerName, UpstreamName};
+use crate::base::name::{CacheName, LimitName, ListenerName, UpstreamName};
 use crate::guard::request::Refusal;
 use crate::plan::{Action, Plan, Route, RouteId, Upstream};
 
@@ -25,6 +25,7 @@ pub struct Metrics {
     unrouted: RouteSeries,
     caches: Vec<(CacheName, CacheMetrics)>,
     upstreams: Vec<(UpstreamName, UpstreamMetrics)>,
+    limits: Vec<(LimitName, LimitMetrics)>,
     redis: OnceLock<RedisMetrics>,
     refused: [IntCounter; REFUSALS.len()],
     in_flight: IntGauge,
@@ -96,6 +97,10 @@ pub struct CacheMetrics(Arc<CacheSeries>);
 #[derive(Clone)]
 pub struct RedisMetrics(Arc<RedisSeries>);
 
+/// The metrics of one limit.
+#[derive(Clone)]
+pub struct LimitMetrics(Arc<LimitSeries>);
+
 /// The metrics of one upstream.
 #[derive(Clone)]
 pub struct UpstreamMetrics(Arc<UpstreamSeries>);
@@ -127,6 +132,7 @@ impl Metrics {
         let instances: HashSet<&str> =
             plan.upstreams.iter().flat_map(|u| &u.servers).map(|server| server.addr.as_str()).collect();
         let caches: HashSet<&str> = plan.caches.iter().map(|c| c.name.as_str()).collect();
+        let limits: HashSet<&str> = plan.limits.iter().map(|l| l.name.as_str()).collect();
         let routes: HashSet<&str> = plan.routes.iter().map(|r| r.name.as_str()).chain([NO_ROUTE]).collect();
         let listeners = tls::names(plan);
         self.registry.retain(&|label, value| match label {
@@ -134,6 +140,7 @@ impl Metrics {
             "instance" => instances.contains(value),
             "name" => caches.contains(value),
             "route" => routes.contains(value),
+            "limit" => limits.contains(value),
             "listener" | "certificate" => listeners.contains(value),
             _ => true,
         });
@@ -149,6 +156,7 @@ impl Metrics {
                 .map(|c| (c.name.clone(), families.cache(&c.name, c.memory.0)))
                 .collect(),
             upstreams: plan.upstreams.iter().map(|u| (u.name.clone(), families.upstream_of(u))).collect(),
+            limits: plan.limits.iter().map(|l| (l.name.clone(), families.limit(&l.name))).collect(),
             redis: OnceLock::new(),
             refused: REFUSALS.map(|why| families.refused.series(&[why])),
             in_flight: families.in_flight.series(&[]),
@@ -159,6 +167,10 @@ impl Metrics {
         metrics.families.tls.of(plan);
         if plan.redis.is_some() {
             metrics.redis();
+        }
+        let told = if plan.redis.is_some() { "fleet" } else { "process" };
+        for kind in PURGES {
+            metrics.families.purges.series(&[kind, "hard", told]);
         }
         Arc::new(metrics)
     }
@@ -188,6 +200,19 @@ impl Metrics {
     /// A request was refused by the guard.
     pub fn refused(&self, why: Refusal) {
         self.refused[refusal_index(why)].inc();
+    }
+
+    /// A route did not let a request pass; `why` is a word of `ward::Denial`.
+    pub fn denied(&self, route: RouteId, why: &'static str) {
+        if let Some(series) = self.routes.get(route) {
+            series.denied.with([why], IntCounter::inc);
+        }
+    }
+
+    /// The handles of one limit. One that is not in the plan gets its own too.
+    pub fn limit(&self, name: &LimitName) -> LimitMetrics {
+        let known = self.limits.iter().find(|(n, _)| n == name);
+        known.map_or_else(|| self.families.limit(name), |(_, series)| series.clone())
     }
 
     /// Counts one request in flight; give back with [`Metrics::request_left`].
@@ -232,6 +257,14 @@ impl Metrics {
         self.access_log_dropped.inc();
     }
 
+    /// So many things of a kind (`tag`, `url`, `prefix`, `all`, `group`) were purged here, `hard` or `soft`; who was told of it (`process`, `fleet`,
+    /// `later`).
+    pub fn purged(&self, kind: &'static str, force: &'static str, told: &'static str, count: u64) {
+        if count > 0 {
+            self.families.purges.series(&[kind, force, told]).inc_by(count);
+        }
+    }
+
     /// A configuration was put in force at this time, in seconds since the Unix epoch, the first or a later one.
     pub fn configured(&self, at: u64, reload: bool) {
         if reload {
@@ -263,7 +296,49 @@ impl Metrics {
     }
 }
 
+/// What a cache has counted since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Totals {
+    /// Look-ups that found an answer in memory, fresh or stale.
+    pub memory_hits: u64,
+    /// Look-ups that found none there.
+    pub memory_misses: u64,
+    /// Look-ups that found an answer in Redis.
+    pub redis_hits: u64,
+    /// Look-ups that found none there.
+    pub redis_misses: u64,
+    /// Look-ups that Redis did not answer.
+    pub redis_errors: u64,
+    /// Requests that shared another's fetch.
+    pub collapsed: u64,
+    /// Answers stored.
+    pub stored: u64,
+    /// Answers that left memory to make room.
+    pub evicted: u64,
+}
+
 impl CacheMetrics {
+    /// What was counted since the start.
+    pub fn totals(&self) -> Totals {
+        let lookups = |tier, result| {
+            let mut count = 0;
+            self.0.lookups.with([tier, result], |series| count = series.get());
+            count
+        };
+        let mut stored = 0;
+        self.0.stores.with(["stored"], |series| stored = series.get());
+        Totals {
+            memory_hits: lookups("memory", "hit"),
+            memory_misses: lookups("memory", "miss"),
+            redis_hits: lookups("redis", "hit"),
+            redis_misses: lookups("redis", "miss"),
+            redis_errors: lookups("redis", "error"),
+            collapsed: self.0.collapsed.get(),
+            stored,
+            evicted: self.0.evictions.get(),
+        }
+    }
+
     /// A look-up in `tier` (`memory`, `redis`) ended with `result` (`hit`, `miss`, `error`).
     pub fn lookup(&self, tier: &'static str, result: &'static str, took: Duration) {
         self.0.lookups.with([tier, result], IntCounter::inc);
@@ -273,6 +348,12 @@ impl CacheMetrics {
     /// A request shared another's fetch.
     pub fn collapsed(&self) {
         self.0.collapsed.inc();
+    }
+
+    /// The fleet was asked who fetches (`taken`, `shared`, `followed`, `unfit`, `not-shared`, `nothing`, `late`, `deserted`, `unknown`), or took the right to fetch
+    /// away (`lost`).
+    pub fn lease(&self, result: &'static str) {
+        self.0.leases.with([result], IntCounter::inc);
     }
 
     /// An answer was stored, or why not (`stored`, or a word of `cache::policy::Refuse`, or `too-large`, `truncated`).
@@ -294,7 +375,7 @@ impl CacheMetrics {
 }
 
 impl RedisMetrics {
-    /// A command (`get`, `set`, `del`) ended, well or not.
+    /// A command (`get`, `set`, `del`, `limit`) ended, well or not.
     pub fn command(&self, command: &'static str, took: Duration) {
         self.0.commands.with([command], |series| series.observe(took.as_secs_f64()));
     }
@@ -302,6 +383,12 @@ impl RedisMetrics {
     /// A failure: `timeout`, `connection`, `response`, `damaged`, `circuit-open`, `dropped` (a write given up because the queue was full).
     pub fn error(&self, kind: &'static str) {
         self.0.errors.with([kind], IntCounter::inc);
+    }
+
+    /// A purge was read from the log of the fleet, so long after it was written there.
+    pub fn purge_received(&self, lag: Duration) {
+        self.0.purges_received.inc();
+        self.0.purge_lag.observe(lag.as_secs_f64());
     }
 
     /// Whether the last operation succeeded.
@@ -312,6 +399,23 @@ impl RedisMetrics {
     /// Whether the breaker is open.
     pub fn circuit_open(&self, open: bool) {
         self.0.circuit_open.set(i64::from(open));
+    }
+}
+
+impl LimitMetrics {
+    /// It refused a request: `rate`, `in-flight`, `uncounted`.
+    pub fn refused(&self, why: &'static str) {
+        self.0.refused.with([why], IntCounter::inc);
+    }
+
+    /// Redis could not count a request.
+    pub fn uncounted(&self) {
+        self.0.uncounted.inc();
+    }
+
+    /// A client was forgotten before its time.
+    pub fn forgot(&self) {
+        self.0.forgotten.inc();
     }
 }
 
@@ -369,7 +473,7 @@ impl UpstreamMetrics {
         self.0.wait.observe(took.as_secs_f64());
     }
 
-    /// A request got no place: the queue was `full`, or its time was up (`timeout`).
+    /// A request got no place: the queue was `full`, or its time was up (`timeout`), or the upstream is not asked (`circuit-open`).
     pub fn rejected(&self, why: &'static str) {
         self.0.rejected.with([why], IntCounter::inc);
     }
@@ -385,6 +489,19 @@ impl UpstreamMetrics {
     pub fn up(&self, index: usize, up: bool) {
         if let Some(instance) = self.0.instances.get(index) {
             instance.up.set(i64::from(up));
+        }
+    }
+
+    /// All instances are used because too few are up, or no longer.
+    pub fn panics(&self, panics: bool) {
+        self.0.panic.set(i64::from(panics));
+    }
+
+    /// The upstream is not asked because its exchanges failed, or asked again.
+    pub fn circuit(&self, open: bool) {
+        self.0.circuit_open.set(i64::from(open));
+        if open {
+            self.0.circuit_opened.inc();
         }
     }
 
@@ -414,10 +531,18 @@ struct Families {
     request_bytes: Family<IntCounter>,
     response_bytes: Family<IntCounter>,
     refused: Family<IntCounter>,
+    denied: Family<IntCounter>,
+    limit_refused: Family<IntCounter>,
+    limit_uncounted: Family<IntCounter>,
+    limit_forgotten: Family<IntCounter>,
     cache_requests: Family<IntCounter>,
     cache_lookups: Family<IntCounter>,
     cache_lookup_duration: Family<Histogram>,
     cache_collapsed: Family<IntCounter>,
+    cache_leases: Family<IntCounter>,
+    purges: Family<IntCounter>,
+    purges_received: Family<IntCounter>,
+    purge_lag: Family<Histogram>,
     cache_stores: Family<IntCounter>,
     cache_entries: Family<IntGauge>,
     cache_bytes: Family<IntGauge>,
@@ -439,6 +564,9 @@ struct Families {
     upstream_wait_duration: Family<Histogram>,
     upstream_rejected: Family<IntCounter>,
     upstream_up: Family<IntGauge>,
+    upstream_panic: Family<IntGauge>,
+    upstream_circuit_open: Family<IntGauge>,
+    upstream_circuit_opened: Family<IntCounter>,
     upstream_state: Family<IntGauge>,
     upstream_state_duration: Family<IntGauge>,
     health_checks: Family<IntCounter>,
@@ -459,12 +587,20 @@ struct RouteSeries {
     cache: [OnceLock<IntCounter>; CacheResult::ALL.len()],
     request_bytes: IntCounter,
     response_bytes: IntCounter,
+    denied: Words<IntCounter, 1>,
+}
+
+struct LimitSeries {
+    refused: Words<IntCounter, 1>,
+    uncounted: IntCounter,
+    forgotten: IntCounter,
 }
 
 struct CacheSeries {
     lookups: Words<IntCounter, 2>,
     lookup_duration: Words<Histogram, 1>,
     collapsed: IntCounter,
+    leases: Words<IntCounter, 1>,
     stores: Words<IntCounter, 1>,
     evictions: IntCounter,
     entries: IntGauge,
@@ -475,6 +611,8 @@ struct CacheSeries {
 struct RedisSeries {
     commands: Words<Histogram, 1>,
     errors: Words<IntCounter, 1>,
+    purges_received: IntCounter,
+    purge_lag: Histogram,
     up: IntGauge,
     circuit_open: IntGauge,
 }
@@ -490,6 +628,9 @@ struct UpstreamSeries {
     waiting: IntGauge,
     wait: Histogram,
     rejected: Words<IntCounter, 1>,
+    panic: IntGauge,
+    circuit_open: IntGauge,
+    circuit_opened: IntCounter,
 }
 
 struct InstanceSeries {
@@ -519,10 +660,18 @@ impl Families {
             request_bytes: Family::new(registry, &names::REQUEST_BYTES),
             response_bytes: Family::new(registry, &names::RESPONSE_BYTES),
             refused: Family::new(registry, &names::REFUSED),
+            denied: Family::new(registry, &names::DENIED),
+            limit_refused: Family::new(registry, &names::LIMIT_REFUSED),
+            limit_uncounted: Family::new(registry, &names::LIMIT_UNCOUNTED),
+            limit_forgotten: Family::new(registry, &names::LIMIT_FORGOTTEN),
             cache_requests: Family::new(registry, &names::CACHE_REQUESTS),
             cache_lookups: Family::new(registry, &names::CACHE_LOOKUPS),
             cache_lookup_duration: Family::new(registry, &names::CACHE_LOOKUP_DURATION),
             cache_collapsed: Family::new(registry, &names::CACHE_COLLAPSED),
+            cache_leases: Family::new(registry, &names::CACHE_LEASES),
+            purges: Family::new(registry, &names::PURGES),
+            purges_received: Family::new(registry, &names::PURGES_RECEIVED),
+            purge_lag: Family::new(registry, &names::PURGE_LAG),
             cache_stores: Family::new(registry, &names::CACHE_STORES),
             cache_entries: Family::new(registry, &names::CACHE_ENTRIES),
             cache_bytes: Family::new(registry, &names::CACHE_BYTES),
@@ -544,6 +693,9 @@ impl Families {
             upstream_wait_duration: Family::new(registry, &names::UPSTREAM_WAIT_DURATION),
             upstream_rejected: Family::new(registry, &names::UPSTREAM_REJECTED),
             upstream_up: Family::new(registry, &names::UPSTREAM_UP),
+            upstream_panic: Family::new(registry, &names::UPSTREAM_PANIC),
+            upstream_circuit_open: Family::new(registry, &names::UPSTREAM_CIRCUIT_OPEN),
+            upstream_circuit_opened: Family::new(registry, &names::UPSTREAM_CIRCUIT_OPENED),
             upstream_state: Family::new(registry, &names::UPSTREAM_STATE),
             upstream_state_duration: Family::new(registry, &names::UPSTREAM_STATE_DURATION),
             health_checks: Family::new(registry, &names::HEALTH_CHECKS),
@@ -559,15 +711,29 @@ impl Families {
 
     fn route_of(&self, plan: &Route) -> RouteSeries {
         let name = plan.name.as_str();
+        let denials: &[_] = if plan.ward.is_some() { &DENIALS } else { &[] };
+        let series =
+            |statuses: &[u16], results: &[CacheResult]| self.guarded_route(name, statuses, results, denials);
         match &plan.action {
-            Action::Forward { cache: Some(_), .. } => self.route(name, &FORWARDED, &CacheResult::ALL),
-            Action::Forward { cache: None, .. } => self.route(name, &FORWARDED, &[CacheResult::None]),
-            Action::Respond { status, .. } => self.route(name, &[status.as_u16()], &[CacheResult::None]),
+            Action::Forward { cache: Some(_), .. } => series(&FORWARDED, &CacheResult::ALL),
+            Action::Forward { cache: None, .. } => series(&FORWARDED, &[CacheResult::None]),
+            Action::Respond { status, .. } => series(&[status.as_u16()], &[CacheResult::None]),
         }
     }
 
     /// The series of a route, with those of a GET answered with `statuses` and of `results` at 0.
     fn route(&self, name: &str, statuses: &[u16], results: &[CacheResult]) -> RouteSeries {
+        self.guarded_route(name, statuses, results, &[])
+    }
+
+    /// The same with those of requests that it does not let pass.
+    fn guarded_route(
+        &self,
+        name: &str,
+        statuses: &[u16],
+        results: &[CacheResult],
+        denials: &[[&'static str; 1]],
+    ) -> RouteSeries {
         let series = RouteSeries {
             name: name.to_owned(),
             methods: Default::default(),
@@ -575,6 +741,7 @@ impl Families {
             cache: Default::default(),
             request_bytes: self.request_bytes.series(&[name]),
             response_bytes: self.response_bytes.series(&[name]),
+            denied: Words::new(&self.denied, &[name], denials),
         };
         for &status in statuses {
             series.codes(self, &Method::GET).of(status);
@@ -594,6 +761,7 @@ impl Families {
             lookups: Words::new(&self.cache_lookups, &[name], &LOOKUPS),
             lookup_duration: Words::new(&self.cache_lookup_duration, &[name], &TIERS),
             collapsed: self.cache_collapsed.series(&[name]),
+            leases: Words::new(&self.cache_leases, &[name], &LEASES),
             stores: Words::new(&self.cache_stores, &[name], &STORES),
             evictions: self.cache_evictions.series(&[name, "memory"]),
             entries: self.cache_entries.series(&[name, "memory"]),
@@ -604,10 +772,21 @@ impl Families {
         CacheMetrics(Arc::new(series))
     }
 
+    fn limit(&self, name: &LimitName) -> LimitMetrics {
+        let name = name.as_str();
+        LimitMetrics(Arc::new(LimitSeries {
+            refused: Words::new(&self.limit_refused, &[name], &LIMIT_REFUSALS),
+            uncounted: self.limit_uncounted.series(&[name]),
+            forgotten: self.limit_forgotten.series(&[name]),
+        }))
+    }
+
     fn redis(&self) -> RedisMetrics {
         RedisMetrics(Arc::new(RedisSeries {
             commands: Words::new(&self.redis_command_duration, &[], &COMMANDS),
             errors: Words::new(&self.redis_errors, &[], &REDIS_ERRORS),
+            purges_received: self.purges_received.series(&[]),
+            purge_lag: self.purge_lag.series(&[]),
             up: self.redis_up.series(&[]),
             circuit_open: self.redis_circuit_open.series(&[]),
         }))
@@ -631,6 +810,9 @@ impl Families {
             waiting: self.upstream_waiting.series(&[name]),
             wait: self.upstream_wait_duration.series(&[name]),
             rejected: Words::new(&self.upstream_rejected, &[name], &REJECTIONS),
+            panic: self.upstream_panic.series(&[name]),
+            circuit_open: self.upstream_circuit_open.series(&[name]),
+            circuit_opened: self.upstream_circuit_opened.series(&[name]),
         }))
     }
 
@@ -721,6 +903,15 @@ fn failure_index(at: FailedAt) -> usize {
     }
 }
 
+const DENIALS: [[&str; 1]; 6] = [
+    ["address-denied"],
+    ["unauthorized"],
+    ["sign-in-busy"],
+    ["rate-limited"],
+    ["too-many-in-flight"],
+    ["limit-unknown"],
+];
+const LIMIT_REFUSALS: [[&str; 1]; 3] = [["rate"], ["in-flight"], ["uncounted"]];
 const LOOKUPS: [[&str; 2]; 6] = [
     ["memory", "hit"],
     ["memory", "miss"],
@@ -730,8 +921,21 @@ const LOOKUPS: [[&str; 2]; 6] = [
     ["memory", "error"],
 ];
 const TIERS: [[&str; 1]; 2] = [["memory"], ["redis"]];
+const PURGES: [&str; 5] = ["tag", "url", "prefix", "all", "group"];
+const LEASES: [[&str; 1]; 10] = [
+    ["taken"],
+    ["shared"],
+    ["followed"],
+    ["unfit"],
+    ["not-shared"],
+    ["nothing"],
+    ["late"],
+    ["deserted"],
+    ["unknown"],
+    ["lost"],
+];
 const STORES: [[&str; 1]; 3] = [["stored"], ["too-large"], ["truncated"]];
-const COMMANDS: [[&str; 1]; 3] = [["get"], ["set"], ["del"]];
+const COMMANDS: [[&str; 1]; 5] = [["get"], ["set"], ["del"], ["lease"], ["limit"]];
 const REDIS_ERRORS: [[&str; 1]; 6] =
     [["timeout"], ["connection"], ["response"], ["damaged"], ["circuit-open"], ["dropped"]];
 const RETRIES: [[&str; 1]; 5] =
@@ -739,10 +943,10 @@ const RETRIES: [[&str; 1]; 5] =
 
 const RELOADS: [&str; 2] = ["success", "failure"];
 /// The words of `upstream::state::Condition`, which a test compares.
-pub(crate) const STATES: [&str; 9] =
-    ["up", "warming", "on-trial", "ejected", "down", "draining", "drained", "idle", "unresolved"];
+pub(crate) const STATES: [&str; 10] =
+    ["up", "warming", "on-trial", "ejected", "resting", "down", "draining", "drained", "idle", "unresolved"];
 
-const REJECTIONS: [[&str; 1]; 2] = [["full"], ["timeout"]];
+const REJECTIONS: [[&str; 1]; 3] = [["full"], ["timeout"], ["circuit-open"]];
 
 fn as_gauge(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
@@ -778,6 +982,8 @@ pub(super) mod tests {
             health: None,
             timeouts: plan::UpstreamTimeouts { connect: time, read: time, write: time, idle: time },
             eject: None,
+            panic: 0,
+            breaker: None,
             pool: None,
             sticky: None,
             trying: plan::Trying::default(),
@@ -797,6 +1003,7 @@ pub(super) mod tests {
             priority: Default::default(),
             content_key: None,
             store_when: Default::default(),
+            ward: Some(Default::default()),
         }
     }
 
@@ -817,6 +1024,7 @@ pub(super) mod tests {
                 room: crate::guard::crowd::Room { all: 0, each: 0 },
                 min_rate: ByteSize::kib(1),
             },
+            purgers: None,
             tls: Some(plan::listen::Tls {
                 certificates: vec![plan::listen::Certificate {
                     cert: "a.pem".into(),
@@ -860,8 +1068,24 @@ pub(super) mod tests {
                 rules: Default::default(),
                 memory: ByteSize::mib(1),
                 max_object: ByteSize::kib(1),
+                coalesce: Default::default(),
+                relay: Default::default(),
+                lease: Duration::from_secs(3),
                 wait_timeout: Duration::from_secs(1),
             }],
+            limits: vec![plan::ward::Limit {
+                name: "each".into(),
+                key: crate::guard::rate::KeyBy::Address,
+                rate: None,
+                in_flight: Some(1),
+                fleet: false,
+                without_redis: plan::ward::WithoutRedis::Local,
+                hits: true,
+                status: http::StatusCode::TOO_MANY_REQUESTS,
+                tell: plan::ward::Tell::Always,
+                most_keys: 0,
+            }],
+            realms: Vec::new(),
             routes: vec![
                 route("cached", Action::Forward { upstream: 0, cache: Some(0) }),
                 route("plain", Action::Forward { upstream: 0, cache: None }),
@@ -1064,6 +1288,7 @@ pub(super) mod tests {
         cache.lookup("memory", "hit", Duration::from_micros(3));
         cache.clone().lookup("redis", "miss", Duration::from_millis(1));
         cache.collapsed();
+        cache.lease("shared");
         cache.store("stored");
         cache.store("private");
         cache.evicted();
@@ -1079,6 +1304,7 @@ pub(super) mod tests {
                 ),
                 (r#"vanne_cache_lookup_duration_seconds_sum{name="pages",tier="redis"}"#, 0.001),
                 (r#"vanne_cache_collapsed_total{name="pages"}"#, 1.0),
+                (r#"vanne_cache_leases_total{name="pages",result="shared"}"#, 1.0),
                 (r#"vanne_cache_stores_total{name="pages",result="stored"}"#, 1.0),
                 (r#"vanne_cache_stores_total{name="pages",result="private"}"#, 1.0),
                 (r#"vanne_cache_evictions_total{name="pages",tier="memory"}"#, 1.0),

@@ -78,6 +78,14 @@ metrics! {
         "Bytes of answer bodies sent.";
     REFUSED: Kind::Counter, "refused_total", ["reason"],
         "Requests refused before routing, by what was wrong with them.";
+    DENIED: Kind::Counter, "denied_total", ["route", "reason"],
+        "Requests that a route did not let pass: for their address, for want of the right name and password, or by a limit.";
+    LIMIT_REFUSED: Kind::Counter, "limit_refused_total", ["limit", "reason"],
+        "Requests refused by a limit.";
+    LIMIT_UNCOUNTED: Kind::Counter, "limit_uncounted_total", ["limit"],
+        "Requests that Redis could not count for the fleet.";
+    LIMIT_FORGOTTEN: Kind::Counter, "limit_forgotten_total", ["limit"],
+        "Clients whose requests were forgotten before their time, since the limit remembers no more than `most_keys`.";
     CACHE_REQUESTS: Kind::Counter, "cache_requests_total", ["route", "tier", "result"],
         "Requests that a cache stood before, by what it did.";
     CACHE_LOOKUPS: Kind::Counter, "cache_lookups_total", ["name", "tier", "result"],
@@ -86,6 +94,8 @@ metrics! {
         "Seconds of a look-up in one tier of a cache.";
     CACHE_COLLAPSED: Kind::Counter, "cache_collapsed_total", ["name"],
         "Requests that shared another request's fetch.";
+    CACHE_LEASES: Kind::Counter, "cache_leases_total", ["name", "result"],
+        "Fetches for which the other gateways were asked first, by what that came to.";
     CACHE_STORES: Kind::Counter, "cache_stores_total", ["name", "result"],
         "Fetched answers, by whether they were stored or why not.";
     CACHE_ENTRIES: Kind::Gauge, "cache_entries", ["name", "tier"],
@@ -96,6 +106,12 @@ metrics! {
         "Bytes that may be held.";
     CACHE_EVICTIONS: Kind::Counter, "cache_evictions_total", ["name", "tier"],
         "Answers that left to make room for others.";
+    PURGES: Kind::Counter, "purges_total", ["kind", "force", "told"],
+        "Things purged at this gateway: a tag is one, whatever it hits.";
+    PURGES_RECEIVED: Kind::Counter, "purges_received_total", [],
+        "Purges that arrived from the fleet, this gateway's own among them: what all gateways count alike has reached all.";
+    PURGE_LAG: Kind::Histogram(SHORT_SECONDS), "purge_lag_seconds", [],
+        "Seconds from when Redis took a purge, by its clock, to when it held here, by this machine's.";
     REDIS_UP: Kind::Gauge, "redis_up", [],
         "1 when the last operation on Redis succeeded, else 0; 0 before the first.";
     REDIS_COMMAND_DURATION: Kind::Histogram(SHORT_SECONDS), "redis_command_duration_seconds", ["command"],
@@ -128,6 +144,12 @@ metrics! {
         "Requests that got no place on an instance.";
     UPSTREAM_UP: Kind::Gauge, "upstream_up", ["upstream", "instance"],
         "1 while an instance may be used, else 0.";
+    UPSTREAM_PANIC: Kind::Gauge, "upstream_panic", ["upstream"],
+        "1 while so few instances are up that all are used, else 0.";
+    UPSTREAM_CIRCUIT_OPEN: Kind::Gauge, "upstream_circuit_open", ["upstream"],
+        "1 while an upstream is not asked, or only on probation, because its exchanges failed, else 0.";
+    UPSTREAM_CIRCUIT_OPENED: Kind::Counter, "upstream_circuit_opened_total", ["upstream"],
+        "Times that an upstream was not asked any more because its exchanges failed.";
     UPSTREAM_STATE: Kind::Gauge, "upstream_state", ["upstream", "instance", "state"],
         "1 for the state an instance is in, else 0.";
     UPSTREAM_STATE_DURATION: Kind::Gauge, "upstream_state_duration_seconds", ["upstream", "instance"],
@@ -165,12 +187,14 @@ pub const LABELS: &[(&str, &str)] = &[
     ),
     ("certificate", "the file of the certificate as written in the configuration"),
     ("code", "the status; `none`: the client left before any was sent; `other`: not within 100–599"),
-    ("command", "`get`, `set`, `del`"),
+    ("command", "`get`, `set`, `del`, `xadd`, `lease`, `limit`"),
+    ("force", "`hard`, `soft`"),
     ("instance", "`host:port` as written in the configuration"),
     (
         "kind",
-        "`timeout`, `connection`, `response`, `damaged`, `circuit-open`, `dropped` (a write given up because the queue was full)",
+        "of `vanne_purges_total`: `tag`, `url`, `prefix`, `all`, `group`; of `vanne_redis_errors_total`: `timeout`, `connection`, `response`, `damaged`, `circuit-open`, `dropped` (a write given up because the queue was full)",
     ),
+    ("limit", "the limit's name in the configuration"),
     ("listener", "the listener's name in the configuration"),
     (
         "method",
@@ -180,22 +204,23 @@ pub const LABELS: &[(&str, &str)] = &[
     ("phase", "`connect` (new connections only), `first_byte`"),
     (
         "reason",
-        "of `vanne_refused_total`: `host`, `authority`, `target`, `framing`, `method`, `head-too-large`, `body-too-large`, `expectation`, `too-many-connections`; of `vanne_upstream_retries_total`: `connect`, `reused-connection`, `before-answer`, `timeout`, how far the failed exchange had come, and `status`: its answer was given up for its status; of `vanne_upstream_rejected_total`: `full`, `timeout`",
+        "of `vanne_refused_total`: `host`, `authority`, `target`, `framing`, `method`, `head-too-large`, `body-too-large`, `expectation`, `too-many-connections`; of `vanne_denied_total`: `address-denied`, `unauthorized`, `sign-in-busy`, `rate-limited`, `too-many-in-flight`, `limit-unknown`; of `vanne_limit_refused_total`: `rate`, `in-flight`, `uncounted`; of `vanne_upstream_retries_total`: `connect`, `reused-connection`, `before-answer`, `timeout`, how far the failed exchange had come, and `status`: its answer was given up for its status; of `vanne_upstream_rejected_total`: `full`, `timeout`, `circuit-open`",
     ),
     (
         "result",
-        "of `vanne_cache_requests_total`: `hit`, `stale`, `miss`, `collapsed`, `revalidated`, `bypass`; of `vanne_cache_lookups_total`: `hit`, `miss`, `error`; of `vanne_cache_stores_total`: `stored`, or why not; of `vanne_health_checks_total`: `success`, `failure`; of `vanne_reloads_total`: `success`, `failure`; of `vanne_tls_handshakes_total`: `ok`, `timeout`, `closed`, `plain-http`, `version`, `cipher`, `protocol` (ALPN), `unknown-name`, `no-certificate` and `bad-certificate` (of the client), `refused` (by the client), `other`; of `vanne_tls_reloads_total`: `ok`, `failed` (those before stay in use)",
+        "of `vanne_cache_requests_total`: `hit`, `stale`, `miss`, `collapsed`, `revalidated`, `bypass`; of `vanne_cache_lookups_total`: `hit`, `miss`, `error`; of `vanne_cache_stores_total`: `stored`, or why not; of `vanne_cache_leases_total`: `taken` (this gateway fetches for all), `shared` (another fetched it), `followed` (another fetches it, and it came from there as it came), `unfit` (another fetched it, and it must be validated), `not-shared`, `nothing` (another's fetch failed or was not stored), `late` (it took longer than `wait_timeout`), `deserted` (nobody waits any more), `unknown` (Redis could not say), `lost` (another gateway took over); of `vanne_health_checks_total`: `success`, `failure`; of `vanne_reloads_total`: `success`, `failure`; of `vanne_tls_handshakes_total`: `ok`, `timeout`, `closed`, `plain-http`, `version`, `cipher`, `protocol` (ALPN), `unknown-name`, `no-certificate` and `bad-certificate` (of the client), `refused` (by the client), `other`; of `vanne_tls_reloads_total`: `ok`, `failed` (those before stay in use)",
     ),
     ("reused", "`true`: kept from an earlier exchange; `false`: new"),
     ("route", "the route's name in the configuration; `_none`: no route matched"),
     (
         "state",
-        "`up`, `warming` (back, its share grows), `on-trial` (one request at a time), `ejected`, `down`, `draining`, `drained`, `idle` (weight 0), `unresolved`",
+        "`up`, `warming` (back, its share grows), `on-trial` (one request at a time), `ejected`, `resting` (its Retry-After says so), `down`, `draining`, `drained`, `idle` (weight 0), `unresolved`",
     ),
     (
         "tier",
         "`memory`, `redis`; of `vanne_cache_requests_total`: where a hit lay, `none` for every other result",
     ),
+    ("told", "`fleet`; `later`: Redis could not be reached yet; `process`: there is no Redis"),
     ("upstream", "the upstream's name in the configuration"),
     ("version", "the gateway's version"),
 ];
@@ -235,7 +260,7 @@ mod tests {
             let (name, kind, help) = (metric.name, metric.kind.as_str(), metric.help);
             writeln!(page, "| `{name}` | {kind} | {} | {help} |", labels.join(" ")).unwrap();
         }
-        page.push_str("\n`vanne_redis_*` are there only when a Redis is configured.\n");
+        page.push_str("\n`vanne_redis_*`, `vanne_purges_received_total` and `vanne_purge_lag_seconds` are there only when a Redis is configured.\n");
         page.push_str("\n## Labels\n\n| label | values |\n|---|---|\n");
         for (label, values) in LABELS {
             writeln!(page, "| `{label}` | {values} |").unwrap();

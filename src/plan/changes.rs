@@ -1,7 +1,9 @@
 //! What is other in one plan than in another, for the operator who reloads.
 
 use std::fmt;
+use std::sync::Arc;
 
+use super::ward::Ward;
 use super::{Action, Instance, Plan, Upstream};
 
 /// One difference, in words: `upstream api: instance 127.0.0.1:8003 joined`.
@@ -34,6 +36,10 @@ pub fn between(before: &Plan, next: &Plan) -> Vec<Change> {
     changes.upstreams(before, next);
     let cache = |c: &super::Cache| (c.name.to_string(), format!("{c:?}"));
     changes.named("cache", before.caches.iter().map(cache), next.caches.iter().map(cache));
+    let limit = |l: &super::ward::Limit| (l.name.to_string(), l.clone());
+    changes.named("limit", before.limits.iter().map(limit), next.limits.iter().map(limit));
+    let realm = |r: &super::ward::Realm| (r.name.to_string(), r.clone());
+    changes.named("auth", before.realms.iter().map(realm), next.realms.iter().map(realm));
     changes.named("route", routes(before), routes(next));
     let order = |plan: &Plan| plan.routes.iter().map(|r| r.name.clone()).collect::<Vec<_>>();
     let (mut was, mut is) = (order(before), order(next));
@@ -44,7 +50,7 @@ pub fn between(before: &Plan, next: &Plan) -> Vec<Change> {
 }
 
 /// Every route with all that is said about it; upstreams and caches by name, since their positions may move without any change of meaning.
-fn routes(plan: &Plan) -> impl Iterator<Item = (String, String)> {
+fn routes(plan: &Plan) -> impl Iterator<Item = (String, (String, Ward))> {
     plan.routes.iter().zip(plan.table.rules()).map(|(route, rule)| {
         let action = match &route.action {
             Action::Forward { upstream, cache } => {
@@ -61,7 +67,11 @@ fn routes(plan: &Plan) -> impl Iterator<Item = (String, String)> {
         let mut rest = route.clone();
         rest.split = None;
         rest.action = Action::Respond { status: http::StatusCode::OK, body: String::new() };
-        (route.name.to_string(), format!("{rule:?} {action} {split:?} {rest:?}"))
+        // Its text hides secrets, so that one that changed would not be seen in it.
+        let mut ward = rest.ward.take().map(Arc::unwrap_or_clone).unwrap_or_default();
+        let limits: Vec<_> = ward.limits.drain(..).map(|id| &plan.limits[id].name).collect();
+        let realm = ward.realm.take().map(|id| &plan.realms[id].name);
+        (route.name.to_string(), (format!("{rule:?} {action} {limits:?} {realm:?} {split:?} {rest:?}"), ward))
     })
 }
 

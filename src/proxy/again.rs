@@ -7,7 +7,7 @@ use pingora::proxy::Session;
 use super::Gateway;
 use super::journey::Journey;
 use super::live::{Live, Upstream};
-use super::peer::shortened;
+use super::peer::{is_silent, shortened};
 use crate::balance::retry::{self, Attempt, Ended, FailedAt, Trying, Verdict};
 use crate::base::clock::MonoTime;
 use crate::plan::{self, Route};
@@ -58,12 +58,14 @@ impl Gateway {
             && let Some(picked) = journey.picked.take()
         {
             upstream.metrics.failed(picked.index, at);
-            // Silence while the client still sends may be the client's.
-            if at != FailedAt::Timeout || sent_all {
-                upstream.group.failed(picked.index, at);
+            // Silence while the client still sends may be the client's, and so is what is left of it when the client has just ended.
+            let heard = journey.body_at.map_or(journey.attempt, |at| at.max(journey.attempt));
+            let whole = trying(route, upstream.group.plan()).attempt;
+            if at != FailedAt::Timeout || (sent_all && is_silent(whole, now.since(heard))) {
                 if at == FailedAt::Timeout {
                     upstream.group.took(picked.index, now.since(journey.attempt));
                 }
+                picked.failed(at);
             }
         }
         journey.silences += u32::from(ended == Ended::Failed(FailedAt::Timeout));

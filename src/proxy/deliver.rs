@@ -5,12 +5,13 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
-use super::dated;
 use super::fill::{Word, content_length};
+use super::{dated, ward};
 use crate::cache::conditional;
 use crate::cache::range::{self, Part, Selection};
 use crate::fast_path::head::{self, Ours};
 use crate::forward;
+use crate::forward::edit::Changes;
 use crate::store::flight::{End, Reader};
 use crate::store::{Body, Entry};
 
@@ -22,6 +23,8 @@ pub struct Told {
     pub request_id: String,
     /// Our name in `Via`.
     pub via: String,
+    /// What the route changes in the fields.
+    pub changes: Changes,
     /// What browsers are to remember of HTTPS.
     pub hsts: Option<HeaderValue>,
 }
@@ -151,6 +154,7 @@ fn assemble(status: StatusCode, fields: &HeaderMap) -> Result<ResponseHeader> {
 }
 
 fn tell(head: &mut ResponseHeader, told: &Told, age: Option<u64>, length: Option<u64>) -> Result<()> {
+    ward::dress(head, &told.changes)?;
     let via = forward::via(&head.headers, "1.1", &told.via);
     let ours = Ours {
         cache_status: &told.cache_status,

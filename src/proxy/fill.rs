@@ -12,6 +12,7 @@ use http::{HeaderMap, Method, StatusCode};
 use pingora::http::ResponseHeader;
 
 use super::exchange::{self, Answer, Destination, Failed};
+use super::fleet::Turn;
 use super::live::{Cache, Live};
 use super::onward::Onward;
 use super::reply::Failure;
@@ -24,16 +25,21 @@ use crate::cache::record::Record;
 use crate::cache::{Rules, directive};
 use crate::forward;
 use crate::store::flight::Writer;
+use crate::store::redis::lease::{Lease, Outcome};
 use crate::store::{Began, Body, Entry};
 
 /// How long after an answer that is not for sharing its key is remembered as such, so that requests do not wait for one another in vain.
-const NOT_SHARED_FOR: Duration = Duration::from_secs(60);
+pub(super) const NOT_SHARED_FOR: Duration = Duration::from_secs(60);
 
 /// What a fill has to say about the answer.
 #[derive(Clone)]
 pub enum Word {
     /// An interim answer (1xx), for the one who asked.
     Interim(Arc<ResponseHeader>),
+    /// It waited for another gateway in vain, and asks the origin only now: who waits for it begins to wait anew.
+    Late,
+    /// The answer will not be for sharing: it is fetched for the one who asked alone.
+    NotShared,
     /// The answer is to be stored; its content follows. Readers whose request it fits may have it.
     Coming(Arc<Record>, Source),
     /// The answer is not to be stored; its content follows, for the one who asked alone.
@@ -56,6 +62,8 @@ pub enum Stored {
     },
     /// It is stale, but the origin failed.
     InsteadOfError(Failure, Source),
+    /// Another gateway fetched it meanwhile.
+    Elsewhere,
 }
 
 /// Which instance answered, and how.
@@ -67,6 +75,8 @@ pub struct Source {
     pub tries: u32,
     /// The origin's own status.
     pub status: Option<u16>,
+    /// Another gateway asked it.
+    pub elsewhere: bool,
 }
 
 /// The head of an answer that is not stored.
@@ -98,10 +108,14 @@ pub struct Fill {
     pub stale: Option<Arc<Entry>>,
     /// Nobody waits for it: it refreshes what was served.
     pub background: bool,
+    /// What the fleet is asked for before the origin is; `None`: it is not asked.
+    pub slot: Option<[u8; 16]>,
+    /// The right to fetch for the fleet, once it was given.
+    pub lease: Option<Lease>,
 }
 
 /// Resolves when nobody waits any more for what somebody waited for.
-async fn deserted(writer: &Writer<Word>, background: bool) {
+pub(super) async fn deserted(writer: &Writer<Word>, background: bool) {
     if background {
         return std::future::pending().await;
     }
@@ -110,7 +124,17 @@ async fn deserted(writer: &Writer<Word>, background: bool) {
 
 impl Fill {
     /// Fetches, stores, and tells the readers.
-    pub async fn run(mut self, writer: Writer<Word>) {
+    pub async fn run(mut self, mut writer: Writer<Word>) {
+        match self.wait_for_fleet(&mut writer).await {
+            Turn::Fetch => {}
+            Turn::Have(entry) => {
+                writer.say(Word::Stored(entry, Stored::Elsewhere));
+                return writer.finish();
+            }
+            Turn::Follow(record, relayed) => return self.follow_elsewhere(*record, relayed, writer).await,
+            // Whoever came in this instant finds the fetch gone and looks again.
+            Turn::Deserted => return,
+        }
         loop {
             // A change made while we fetch may be missing from what we get: such an answer is not stored.
             let began = self.cache.store.began(&self.key);
@@ -148,6 +172,7 @@ impl Fill {
             instance: failed.instance.as_deref().map(Into::into),
             tries: failed.tries,
             status: None,
+            elsewhere: false,
         };
         match self.stand_in() {
             Some(entry) if failed.failure.is_upstream() => {
@@ -192,11 +217,19 @@ impl Fill {
         }
     }
 
-    async fn confirmed(self, answer: Answer, entry: Arc<Entry>, keep: Option<Began>, writer: Writer<Word>) {
+    async fn confirmed(
+        mut self,
+        answer: Answer,
+        entry: Arc<Entry>,
+        keep: Option<Began>,
+        writer: Writer<Word>,
+    ) {
         let shared = keep.is_some();
-        if let Some(began) = keep {
+        let superseded = shared && self.is_superseded(answer.sent).await;
+        if let Some(began) = keep.filter(|_| !superseded) {
             self.cache.store.put_since(&self.key, entry.clone(), began);
-        } else if directive::response(&answer.head.headers, &self.cache.rules.targeted).no_store {
+            self.give_back(Outcome::Stored);
+        } else if !shared && directive::response(&answer.head.headers, &self.cache.rules.targeted).no_store {
             self.cache.store.invalidate(&self.key);
         }
         let source = source(&answer);
@@ -205,7 +238,7 @@ impl Fill {
         writer.finish();
     }
 
-    async fn answered(self, answer: Answer, began: Began, mut writer: Writer<Word>) {
+    async fn answered(mut self, answer: Answer, began: Began, mut writer: Writer<Word>) {
         let status = answer.head.status.as_u16();
         if lookup::is_failure(answer.head.status)
             && let Some(entry) = self.stand_in()
@@ -242,28 +275,32 @@ impl Fill {
 
     /// Answers that are private by nature will be private again: requests for them need not wait for one another. What was stored before is no
     /// longer what the origin says. A failing origin tells nothing about either.
-    fn remember_refusal(&self, why: Refuse, status: u16) {
+    fn remember_refusal(&mut self, why: Refuse, status: u16) {
         use Refuse::{Authorization, NoStore, NoUse, Private, SetCookie, Status, VaryAny};
         if status >= 500
             || !matches!(why, Private | NoStore | SetCookie | VaryAny | Authorization | NoUse | Status)
         {
+            self.give_back(Outcome::Nothing);
             return;
         }
         if self.stale.is_some() {
             self.cache.store.invalidate(&self.key);
         }
         self.cache.store.not_shared(&self.key, NOT_SHARED_FOR);
+        self.give_back(Outcome::NotShared);
     }
 
-    async fn store(self, record: Record, mut answer: Answer, began: Began, mut writer: Writer<Word>) {
+    async fn store(mut self, record: Record, mut answer: Answer, began: Began, mut writer: Writer<Word>) {
         let announced = content_length(&record.fields);
         let mut kept = announced.is_none_or(|n| n <= self.cache.max_object).then(Vec::new);
         if kept.is_none() {
             self.cache.metrics.store("too-large");
+            self.give_back(Outcome::Nothing);
             writer.stop_keeping();
         }
         let record = Arc::new(record);
         writer.say(Word::Coming(record.clone(), source(&answer)));
+        self.offer(&record, &writer);
         let mut size = 0u64;
         loop {
             match answer.chunk().await {
@@ -272,6 +309,7 @@ impl Fill {
                     if kept.is_some() && size > self.cache.max_object {
                         self.cache.metrics.store("too-large");
                         kept = None;
+                        self.give_back(Outcome::Nothing);
                         writer.stop_keeping();
                     }
                     if let Some(kept) = &mut kept {
@@ -292,10 +330,15 @@ impl Fill {
             self.cache.metrics.store(Refuse::Condition.as_str());
             kept = None;
         }
+        if kept.is_some() && self.is_superseded(answer.sent).await {
+            self.cache.metrics.store("superseded");
+            kept = None;
+        }
         if let Some(chunks) = kept {
             let record = Arc::unwrap_or_clone(record);
             let entry = Arc::new(Entry { record, body: Body::from_chunks(compact(chunks, size)) });
             self.cache.store.put_since(&self.key, entry, began);
+            self.give_back(Outcome::Stored);
         }
         answer.release().await;
         writer.finish();
@@ -343,6 +386,7 @@ fn source(answer: &Answer) -> Source {
         instance: Some(answer.instance.as_str().into()),
         tries: answer.tries,
         status: Some(answer.head.status.as_u16()),
+        elsewhere: false,
     }
 }
 

@@ -13,6 +13,7 @@ use crate::guard::client::Client;
 use crate::observe::metrics::{CacheResult, Metrics};
 use crate::plan::{RouteId, UpstreamId};
 use crate::upstream::Picked;
+use crate::ward::Pass;
 
 /// The context of one request.
 pub struct Journey {
@@ -38,6 +39,8 @@ pub struct Journey {
     pub max_body: u64,
     /// The bytes of content that came so far.
     pub body_seen: u64,
+    /// When the last of it was sent on; `None` before the first.
+    pub body_at: Option<MonoTime>,
     /// What the cache did.
     pub cache: CacheResult,
     /// The same, as told to the client.
@@ -64,6 +67,10 @@ pub struct Journey {
     pub attempt: MonoTime,
     /// Why there is no answer to pass on.
     pub failure: Option<Failure>,
+    /// What its route's ward made of it: changes of its fields and its answer's, and the places it holds.
+    pub pass: Pass,
+    /// The limits that hits are free of have been asked.
+    pub counted: bool,
     /// Held while the request is in flight.
     pub in_flight: InFlight,
 }
@@ -151,6 +158,7 @@ impl Journey {
             upstream: None,
             max_body: 0,
             body_seen: 0,
+            body_at: None,
             cache: CacheResult::None,
             cache_status: None,
             tried: SmallVec::new(),
@@ -164,6 +172,8 @@ impl Journey {
             first_attempt: None,
             attempt: arrived,
             failure: None,
+            pass: Pass::default(),
+            counted: false,
             in_flight: InFlight::enter(metrics),
         }
     }

@@ -10,7 +10,7 @@ use super::fill::Word;
 use super::sticky::Sticky;
 use super::tls;
 use crate::base::clock::Clock;
-use crate::cache::Rules;
+use crate::cache::{Coalesce, Relay, Rules};
 use crate::observe::access::Log;
 use crate::observe::metrics::{CacheMetrics, Metrics, UpstreamMetrics};
 use crate::plan::{CacheId, Plan, Route, RouteId, UpstreamId};
@@ -20,6 +20,7 @@ use crate::store::redis::RedisTier;
 use crate::store::uses::Uses;
 use crate::upstream::Group;
 use crate::upstream::retries::Retries;
+use crate::ward::Ward;
 
 /// Everything a request may need.
 pub struct Live {
@@ -37,6 +38,8 @@ pub struct Live {
     pub secured: Vec<Option<Arc<tls::Server>>>,
     /// The caches, in the plan's order.
     pub caches: Vec<Arc<Cache>>,
+    /// Who has asked how often, and whose password is known.
+    pub ward: Ward,
     /// The connection to Redis, when there is one.
     pub redis: Option<Arc<RedisTier>>,
     /// Connections for what the cache fetches, and for health checks.
@@ -73,6 +76,12 @@ pub struct Cache {
     pub flights: Arc<Flights<Word>>,
     /// Larger answers are not stored.
     pub max_object: u64,
+    /// Among whom one fetch serves all who ask.
+    pub coalesce: Coalesce,
+    /// How long this gateway may fetch for the fleet without a sign of life.
+    pub lease: Duration,
+    /// Which answers other gateways may follow while they are fetched here.
+    pub relay: Relay,
     /// How long a request waits for another's fetch.
     pub wait_timeout: Duration,
     /// Its numbers.

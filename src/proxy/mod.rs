@@ -5,6 +5,7 @@
 //!              a plain hit in memory is answered there                -> fast_path, short
 //! enter        limits of this connection, who the client is, an id
 //! route        whose request is it?
+//! ward         may it ask: from there, so often, by that name?        -> ward
 //! cache        stored? judged? fetched by somebody already?          -> serve, fill, deliver
 //! pick         which instance? (once per attempt)                    -> upstream_peer
 //! forward      what changes on the way up                            -> upstream_request_filter
@@ -41,6 +42,7 @@ pub mod deliver;
 mod divide;
 pub mod exchange;
 pub mod fill;
+mod fleet;
 pub mod journey;
 pub mod live;
 pub mod onward;
@@ -50,13 +52,16 @@ pub mod peer;
 mod place;
 pub mod probe;
 pub mod purge;
+mod purger;
 mod question;
 pub mod reply;
 mod serve;
 mod short;
 pub mod sticky;
+pub mod stored;
 pub mod tls;
 pub mod upstreams;
+mod ward;
 
 use self::content::Fault;
 use self::exchange::Destination;
@@ -150,7 +155,8 @@ impl Gateway {
         let admitted = journey.admitted.as_ref().ok_or(Failure::Internal)?;
         let plan = &self.live.plan;
         let head = session.req_header();
-        let id = plan.table.find(&admitted.host, &admitted.path, &head.method).ok_or(Failure::NoRoute)?;
+        let found = || plan.table.find(&admitted.host, &admitted.path, &head.method);
+        let id = self.preflight_route(session, admitted).or_else(found).ok_or(Failure::NoRoute)?;
         let listener = plan.listeners[admitted.listener].limits.max_body_size;
         journey.route = Some(id);
         journey.upstream = self.divide(session, journey, &plan.routes[id]);
@@ -194,6 +200,7 @@ impl Gateway {
             port: journey.port,
             version: version_word(head.version),
             request_id: journey.request_id.clone(),
+            own: journey.pass.request.clone(),
             content: None,
         }
     }
@@ -228,6 +235,7 @@ impl Gateway {
 
     /// What stands in every answer that is ours alone.
     fn sign(&self, journey: &Journey, head: &mut ResponseHeader) -> Result<()> {
+        ward::dress(head, &journey.pass.answer)?;
         head.insert_header(header::VIA, format!("1.1 {}", self.live.plan.server.name))?;
         head.insert_header("x-request-id", journey.request_id.as_str())?;
         if let Some(hsts) = self.hsts(journey) {
@@ -270,6 +278,7 @@ impl Gateway {
         if let Some(seconds) = failure.retry_after() {
             head.insert_header(header::RETRY_AFTER, seconds)?;
         }
+        ward::dress(&mut head, &journey.pass.answer)?;
         if let Some(status) = &journey.cache_status {
             head.insert_header("cache-status", status.as_str())?;
         }
@@ -329,7 +338,10 @@ impl Gateway {
             return;
         }
         let live = self.live.clone();
-        let telling = tokio::spawn(async move { live.purge(&labels, Force::Hard).await });
+        let telling = tokio::spawn(async move {
+            let reach = live.purge(&labels, Force::Hard).await;
+            live.count_purge("group", labels.len(), Force::Hard, reach);
+        });
         // This process knows at once; the client does not wait for a Redis that hangs, while the fleet is told as soon as it can be.
         let budget = self.live.plan.redis.as_ref().map_or(Duration::from_secs(1), |redis| redis.timeout);
         let _ = tokio::time::timeout(budget, telling).await;
@@ -424,6 +436,9 @@ impl ProxyHttp for Gateway {
             self.redirect(session, journey, &to).await?;
             return Ok(true);
         }
+        if self.purged(session, journey).await? {
+            return Ok(true);
+        }
         let route = match self.route(session, journey) {
             Ok(route) => route,
             Err(failure) => {
@@ -431,7 +446,12 @@ impl ProxyHttp for Gateway {
                 return Ok(true);
             }
         };
-        Ok(self.act(session, journey, route).await? == Outcome::Answered)
+        if self.ward(session, journey, route).await? == Outcome::Answered
+            || self.act(session, journey, route).await? == Outcome::Answered
+        {
+            return Ok(true);
+        }
+        Ok(self.judge_miss(session, journey).await? == Outcome::Answered)
     }
 
     async fn upstream_peer(&self, session: &mut Session, journey: &mut Journey) -> Result<Box<HttpPeer>> {
@@ -497,6 +517,7 @@ impl ProxyHttp for Gateway {
         journey: &mut Journey,
     ) -> Result<()> {
         journey.body_seen += body.as_ref().map_or(0, |b| b.len() as u64);
+        journey.body_at = Some(self.live.clock.mono());
         if journey.max_body > 0 && journey.body_seen > journey.max_body {
             journey.failure = Some(Failure::BodyTooLarge);
             return Err(
@@ -523,12 +544,13 @@ impl ProxyHttp for Gateway {
         if answer.status.is_informational() && answer.status != http::StatusCode::SWITCHING_PROTOCOLS {
             return Ok(());
         }
-        if let Some(picked) = &journey.picked {
+        let upstream = self.live.upstream(self.upstream_of(journey)?);
+        if let Some(picked) = &mut journey.picked {
             let took = self.live.clock.mono().since(journey.attempt);
-            let upstream = self.live.upstream(self.upstream_of(journey)?);
             upstream.metrics.answered(picked.index, answer.status.as_u16(), took);
             upstream.group.took(picked.index, took);
-            upstream.group.answered(picked.index);
+            let retry_after = exchange::retry_after(&answer.headers, self.live.clock.wall());
+            picked.answered(answer.status.as_u16(), retry_after);
         }
         let status = answer.status.as_u16();
         if status >= 400 && self.again(session, journey, Ended::Answered(status)) {
@@ -561,6 +583,9 @@ impl ProxyHttp for Gateway {
         if session.req_header().version == Version::HTTP_10 {
             // HTTP/1.0 knows no chunks: the end of the content is the end of the connection.
             answer.remove_header(&header::TRANSFER_ENCODING);
+        }
+        if answer.status != http::StatusCode::SWITCHING_PROTOCOLS {
+            ward::dress(answer, &journey.pass.answer)?;
         }
         let via = forward::via(&answer.headers, "1.1", &self.live.plan.server.name);
         answer.insert_header(header::VIA, via)?;

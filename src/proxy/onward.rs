@@ -1,6 +1,7 @@
 //! The request as an instance gets it: target, Host and fields, the same for what passes through and for what the cache fetches.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
@@ -8,6 +9,7 @@ use pingora::http::RequestHeader;
 
 use super::journey::{Admitted, join_query};
 use crate::balance::hash::Facts;
+use crate::forward::edit::Changes;
 use crate::forward::{self, HostRule};
 use crate::guard::client::Client;
 use crate::route::Rewrite;
@@ -34,6 +36,8 @@ pub struct Onward {
     pub request_id: String,
     /// It asks for a WebSocket.
     pub websocket: bool,
+    /// What the operator sets in its fields, whatever forwarding takes away.
+    pub own: Arc<Changes>,
     /// Its content, when it was read into the key.
     pub content: Option<Bytes>,
 }
@@ -53,6 +57,7 @@ impl Onward {
         let mut fields = self.fields.clone();
         let authority = self.admitted.authority();
         forward::request(&mut fields, &self.facts(&authority, via));
+        self.own.after(&mut fields);
         if let Some(identity) = &self.admitted.identity {
             identity.tell(&mut fields);
         }

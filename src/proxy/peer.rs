@@ -47,6 +47,12 @@ fn set_timeouts(peer: &mut HttpPeer, timeouts: &UpstreamTimeouts) {
     peer.options.idle_timeout = Some(timeouts.idle);
 }
 
+/// Whether an instance has been silent for as long as one is waited for, so that it may be blamed: not when less time was left for it. A little less
+/// will do, since timers and clocks are not one.
+pub fn is_silent(patience: Duration, silence: Duration) -> bool {
+    silence >= patience.mul_f64(0.95)
+}
+
 /// The time for one read when so much is left; never zero, which would mean no limit to some.
 pub fn shortened(read: Duration, left: Duration) -> Duration {
     read.min(left).max(Duration::from_millis(1))

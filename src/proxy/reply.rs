@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use crate::guard::request::Refusal;
+use crate::ward::Denial;
 
 /// Why there is no answer to pass on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -12,6 +13,8 @@ pub enum Failure {
     Refused(Refusal),
     /// No route matches.
     NoRoute,
+    /// Its route does not let it pass.
+    Denied(Denial),
     /// The body grew past the limit.
     BodyTooLarge,
     /// The request's head or body did not come in time.
@@ -22,6 +25,8 @@ pub enum Failure {
     QueueFull,
     /// All instances were as busy as they may be for as long as a request may wait.
     QueueTimeout,
+    /// The upstream is not asked because its exchanges failed; trying again makes sense after so many seconds.
+    CircuitOpen(u32),
     /// No connection to an instance came about.
     Connect,
     /// An instance did not answer in time.
@@ -44,9 +49,12 @@ impl Failure {
         match self {
             Self::Refused(refusal) => refusal.status(),
             Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::Denied(denial) => denial.status(),
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::NoInstance | Self::QueueFull | Self::QueueTimeout => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoInstance | Self::QueueFull | Self::QueueTimeout | Self::CircuitOpen(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Connect | Self::Closed | Self::BadAnswer => StatusCode::BAD_GATEWAY,
             Self::Timeout | Self::OnlyIfCached => StatusCode::GATEWAY_TIMEOUT,
             // Never sent, since nobody reads it; logs show it as other proxies do.
@@ -60,11 +68,13 @@ impl Failure {
         match self {
             Self::Refused(refusal) => refusal.as_str(),
             Self::NoRoute => "no-route",
+            Self::Denied(denial) => denial.as_str(),
             Self::BodyTooLarge => "body-too-large",
             Self::ClientTimeout => "client-timeout",
             Self::NoInstance => "no-instance",
             Self::QueueFull => "queue-full",
             Self::QueueTimeout => "queue-timeout",
+            Self::CircuitOpen(_) => "circuit-open",
             Self::Connect => "connect-failed",
             Self::Timeout => "upstream-timeout",
             Self::Closed => "upstream-closed",
@@ -80,12 +90,21 @@ impl Failure {
         match self {
             Self::Refused(Refusal::Crowd) => "Too many connections are open; try again soon.",
             Self::Refused(_) => "The request is not valid HTTP, or larger than this gateway takes.",
+            Self::Denied(Denial::Address) => "Requests from this address are not allowed.",
+            Self::Denied(Denial::Rate(..)) => "Too many requests came in a short time; try again later.",
+            Self::Denied(Denial::InFlight(_)) => {
+                "Too many requests are in progress; try again when one has ended."
+            }
+            Self::Denied(Denial::Uncounted) => "Requests cannot be counted just now; try again soon.",
+            Self::Denied(Denial::Credentials) => "A user name and a password are needed.",
+            Self::Denied(Denial::Busy) => "Too many passwords are being verified; try again soon.",
             Self::NoRoute => "No route of this gateway matches the request.",
             Self::BodyTooLarge => "The content of the request is larger than this gateway takes.",
             Self::ClientTimeout => "The request did not arrive in time.",
             Self::NoInstance => "No instance is available; try again soon.",
             Self::QueueFull => "All instances are busy and the queue is full; try again soon.",
             Self::QueueTimeout => "All instances stayed busy for too long; try again soon.",
+            Self::CircuitOpen(_) => "The instances fail and are left alone for a while; try again soon.",
             Self::Connect => "No instance could be reached.",
             Self::Timeout => "The instance did not answer in time.",
             Self::Closed => "The instance closed the connection before it answered.",
@@ -98,17 +117,20 @@ impl Failure {
 
     /// Seconds after which trying again makes sense, where it does (RFC 9110 §10.2.3).
     pub fn retry_after(self) -> Option<u32> {
-        matches!(
-            self,
-            Self::NoInstance | Self::QueueFull | Self::QueueTimeout | Self::Refused(Refusal::Crowd)
-        )
-        .then_some(1)
+        match self {
+            Self::Denied(denial) => denial.retry_after(),
+            Self::CircuitOpen(seconds) => Some(seconds),
+            Self::NoInstance | Self::QueueFull | Self::QueueTimeout | Self::Refused(Refusal::Crowd) => {
+                Some(1)
+            }
+            _ => None,
+        }
     }
 
     /// Why there is no answer of an instance, as the registered error type of Proxy-Status (RFC 9209 §2.3), where one fits.
     pub fn proxy_error(self) -> Option<&'static str> {
         Some(match self {
-            Self::NoInstance => "destination_unavailable",
+            Self::NoInstance | Self::CircuitOpen(_) => "destination_unavailable",
             Self::QueueFull | Self::QueueTimeout => "connection_limit_reached",
             Self::Connect => "connection_refused",
             Self::Timeout => "connection_read_timeout",
@@ -125,6 +147,7 @@ impl Failure {
             Self::NoInstance
                 | Self::QueueFull
                 | Self::QueueTimeout
+                | Self::CircuitOpen(_)
                 | Self::Connect
                 | Self::Timeout
                 | Self::Closed

@@ -44,6 +44,7 @@ fn parts<'a>(live: &'a Live, cache: &'a dyn Fn(CacheId) -> Cache<'a>) -> Parts<'
         plan: &live.plan,
         clock: &live.clock,
         cache,
+        ward: &live.ward,
         new_id: super::new_request_id,
         logged: live.log.is_on(),
     }

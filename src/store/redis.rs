@@ -9,7 +9,8 @@
 //! through the marker's generation, so removing the marker removes them all at once; what is unreachable expires, since every value is
 //! written with a lifetime.
 //!
-//! Beside them lies the log of the fleet: purges and changes (`redis/log.rs`).
+//! Beside them lie the log of the fleet, purges and changes (`redis/log.rs`), the leases of those who fetch (`redis/lease.rs`), and what
+//! one gateway fetches for the clients of another (`redis/relay.rs`).
 //!
 //! One task keeps the connections: it connects, and after a failure connects anew rather than trust a connection on which answers are
 //! outstanding. Another makes the queued writes (`store::behind`). Requests only ever read, within their budget.
@@ -38,10 +39,16 @@ use crate::cache::record::{self, Stored, VARIANTS_SUM, Variants};
 use crate::observe::metrics::RedisMetrics;
 use crate::plan;
 
+pub mod figures;
+pub mod lease;
+pub mod limit;
 mod log;
+pub mod relay;
 
+use self::lease::Leases;
 use self::log::Standing;
 pub use self::log::{Listener, Told};
+use self::relay::Relays;
 
 /// Failures in a row after which Redis is left alone.
 const FAILURES: u32 = 5;
@@ -123,6 +130,8 @@ impl RedisTier {
             purges,
             standing: Mutex::default(),
             listeners: Mutex::default(),
+            leases: Leases::default(),
+            relays: Relays::default(),
             prefix: plan.prefix.clone(),
             budget: plan.timeout,
             client: client(&plan.url)?,
@@ -152,10 +161,7 @@ impl RedisTier {
 
     /// Waits until every write queued so far has been made or given up: for an orderly shutdown and for tests.
     pub async fn flush(&self) {
-        let last = lock(&self.shared.behind).last();
-        let mut done = self.shared.done.subscribe();
-        // It only fails when the writer is gone, and then nothing is written any more.
-        let _ = done.wait_for(|done| *done >= last).await;
+        self.shared.flush().await;
     }
 
     /// What will be in Redis under a name once all writes are made.
@@ -311,6 +317,8 @@ struct Shared {
     purges: Arc<Purges>,
     standing: Mutex<Standing>,
     listeners: Mutex<Vec<Weak<dyn Listener>>>,
+    leases: Leases,
+    relays: Relays,
     prefix: String,
     budget: Duration,
     client: Client,
@@ -510,6 +518,14 @@ impl Shared {
 
 /// Writing.
 impl Shared {
+    /// Waits until every write queued so far has been made or given up.
+    async fn flush(&self) {
+        let last = lock(&self.behind).last();
+        let mut done = self.done.subscribe();
+        // It only fails when the writer is gone, and then nothing is written any more.
+        let _ = done.wait_for(|done| *done >= last).await;
+    }
+
     async fn write_behind(self: Arc<Self>) {
         let mut again_at = MonoTime::default();
         loop {
@@ -605,8 +621,9 @@ impl Shared {
                 command.arg(form).arg(lifetime).arg(VARIANTS_SUM.start).arg(VARIANTS_SUM.end + 1);
                 true
             }
-            Job::Remove { name } => pipe.delete(&self.key(name)),
-            Job::Discard { key } => pipe.delete(key),
+            // Whoever fetches it began before the change: nobody waits for that any more.
+            Job::Remove { name } => pipe.delete(&[&self.key(name), &self.lease_key(name)]),
+            Job::Discard { key } => pipe.delete(&[key]),
         }
     }
 
@@ -794,8 +811,8 @@ impl Pipe {
         true
     }
 
-    fn delete(&mut self, key: &str) -> bool {
-        self.command("del", "DEL").arg(key);
+    fn delete(&mut self, keys: &[&String]) -> bool {
+        self.command("del", "DEL").arg(keys);
         true
     }
 }
@@ -840,6 +857,10 @@ fn client(url: &str) -> Result<Client, String> {
     let tcp = TcpSettings::default().set_nodelay(true);
     let info = url.into_connection_info().map_err(wrong)?.set_tcp_settings(tcp);
     Client::open(info).map_err(wrong)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn hex(hash: &Hash) -> String {

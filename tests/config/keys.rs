@@ -12,6 +12,8 @@ const BASE: &str = r#"
 certificates = [{ cert = "base.pem", key = "base.key" }]
 client_ca = "base-ca.pem"
 [listen.web.tls.hsts]
+[listen.web.purge]
+allow = ["192.0.2.1"]
 [admin]
 [log]
 [redis]
@@ -23,12 +25,26 @@ path = "/base"
 [upstreams.api.sticky]
 [upstreams.api.eject]
 [upstreams.api.retry_budget]
+[upstreams.api.breaker]
 [caches.api]
 ttl = "5m"
 [caches.api.key]
 [caches.api.bypass]
+[limits.api]
+rate = "1/s"
+[access.api]
+allow = ["10.0.0.0/8"]
+[auth.api]
+users = ["bob:$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"]
+[cors.api]
+origins = ["https://one.test"]
 [[routes]]
 upstream = "other"
+access = "api"
+cors = "api"
+[routes.security_headers]
+[routes.request_headers]
+[routes.response_headers]
 [routes.match]
 path = "/*"
 "#;
@@ -53,6 +69,7 @@ fn walk(schema: &serde_json::Value, path: &mut Vec<String>, keys: &mut Vec<Key>)
         for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
             let example = Value::try_from(&inner["examples"][0]);
             let example = example.unwrap_or_else(|_| panic!("{}.{name} has no example", path.join(".")));
+            let example = with_real_files(name, example);
             keys.push(Key { path: path.clone(), name: name.clone(), example });
             path.push(name.clone());
             walk(inner, path, keys);
@@ -66,12 +83,22 @@ fn walk(schema: &serde_json::Value, path: &mut Vec<String>, keys: &mut Vec<Key>)
     }
 }
 
+/// The example of a key that names files, with one that is there.
+fn with_real_files(name: &str, example: Value) -> Value {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/config/examples");
+    match name {
+        "users_file" => Value::String(format!("{folder}/users.txt")),
+        "allow_files" | "deny_files" => Value::Array(vec![Value::String(format!("{folder}/addresses.txt"))]),
+        _ => example,
+    }
+}
+
 /// What must make way for a key.
 fn in_the_way_of(path: &[String], name: &str) -> &'static [&'static str] {
     match (path.join(".").as_str(), name) {
         ("upstreams.health", "type") => &["path"],
         ("listen", "https_port") => &["tls"],
-        ("routes", "respond") => &["upstream"],
+        ("routes", "respond") => &["upstream", "request_headers"],
         ("routes.split.to", "header" | "cookie") => &["share"],
         ("caches.key.query", "only") => &["except"],
         _ => &[],
@@ -86,10 +113,21 @@ fn base_for(path: &[String], name: &str) -> Table {
     base["upstreams"].as_table_mut().unwrap().insert("other".into(), other.into());
     base["upstreams"].as_table_mut().unwrap().insert("canary".into(), canary.into());
     base["caches"].as_table_mut().unwrap().insert("second".into(), Table::new().into());
+    for (kind, other, text) in [
+        ("limits", "each", "rate = \"2/s\""),
+        ("limits", "all", "in_flight = 9"),
+        ("access", "office", "allow = [\"192.0.2.0/24\"]"),
+        ("auth", "staff", "users = [\"eve:$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\"]"),
+        ("cors", "web", "origins = \"https://two.test\""),
+    ] {
+        let table: Table = toml::from_str(text).unwrap();
+        base[kind].as_table_mut().unwrap().insert(other.into(), table.into());
+    }
     let route = base["routes"][0].as_table_mut().unwrap();
     match path.join(".").as_str() {
         "routes.respond" => {
             route.remove("upstream");
+            route.remove("request_headers");
             route.insert("respond".into(), Table::new().into());
         }
         // The lists of browsers take no name without those below it.
@@ -140,6 +178,13 @@ fn base_for(path: &[String], name: &str) -> Table {
         "redis" if name != "url" => {
             base["redis"].as_table_mut().unwrap().insert("url".into(), "redis+unix:///redis.sock".into());
         }
+        "limits" if name == "without_redis" => {
+            base["redis"].as_table_mut().unwrap().insert("url".into(), "redis+unix:///redis.sock".into());
+            base["limits"]["api"].as_table_mut().unwrap().insert("scope".into(), "fleet".into());
+        }
+        "limits" if name == "scope" => {
+            base["redis"].as_table_mut().unwrap().insert("url".into(), "redis+unix:///redis.sock".into());
+        }
         "caches.key.query" => {
             let key = base["caches"]["api"]["key"].as_table_mut().unwrap();
             let query: Table = toml::from_str("except = [\"utm_medium\"]").unwrap();
@@ -163,8 +208,12 @@ fn table_at<'t>(root: &'t mut Table, path: &[String]) -> &'t mut Table {
             value = &mut list[0];
         }
         here = value.as_table_mut().unwrap();
-        for name in ["web", "api"] {
-            if matches!(key.as_str(), "listen" | "upstreams" | "caches") && here.contains_key(name) {
+        for name in if key == "listen" { ["web", "api"] } else { ["api", "web"] } {
+            if matches!(
+                key.as_str(),
+                "listen" | "upstreams" | "caches" | "limits" | "access" | "auth" | "cors"
+            ) && here.contains_key(name)
+            {
                 here = here[name].as_table_mut().unwrap();
                 break;
             }

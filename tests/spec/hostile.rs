@@ -99,14 +99,18 @@ fn judge(case: &Case, said: &[u8], seen: &[Request]) -> Result<(), String> {
 
 async fn hold(cases: Vec<Case>, at_least: usize) {
     assert!(cases.len() >= at_least, "only {} messages", cases.len());
-    let origin = telling_origin().await;
-    let edge = Edge::serving(&origin).without_cache().start().await;
-    let wrong = failures(&edge, &origin, &cases).await;
-    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
-    assert_eq!(edge.up(), [true]);
-    assert_eq!(edge.in_flight(), [0]);
-    edge.finish().await;
-    origin.finish().await;
+    for cached in [false, true] {
+        let origin = telling_origin().await;
+        let edge = Edge::serving(&origin);
+        let edge = if cached { edge } else { edge.without_cache() }.start().await;
+        let wrong = failures(&edge, &origin, &cases).await;
+        let (count, all) = (wrong.len(), cases.len());
+        assert!(wrong.is_empty(), "{count} of {all}, cached: {cached}:\n{}", wrong.join("\n"));
+        assert_eq!(edge.up(), [true]);
+        assert_eq!(edge.in_flight(), [0]);
+        edge.finish().await;
+        origin.finish().await;
+    }
 }
 
 #[tokio::test]

@@ -15,6 +15,18 @@ mod guard;
 
 mod hostile;
 
+mod hostile_cache;
+
+mod siege;
+
+mod rates;
+
+mod access;
+
+mod cors;
+
+mod headers;
+
 mod route;
 
 mod cache;
@@ -30,6 +42,10 @@ mod conformance;
 mod redis;
 
 mod purge;
+
+mod fleet;
+
+mod stored;
 
 mod balance;
 
@@ -50,6 +66,8 @@ mod operate;
 mod pool;
 
 mod eject;
+
+mod breaker;
 
 mod forward;
 

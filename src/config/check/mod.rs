@@ -3,6 +3,7 @@
 //! Every function answers `None` when a part is wrong, after its problem has been reported, and goes on with the others.
 
 mod caches;
+mod failures;
 mod health;
 mod listeners;
 mod routes;
@@ -11,6 +12,7 @@ mod sticky;
 mod tls;
 mod trying;
 mod upstreams;
+mod ward;
 
 use super::file::{File, LogTable, RedisTable, ServerTable, time};
 use super::kind::{Named, Threads};
@@ -29,7 +31,9 @@ pub fn plan(file: &File, reader: &mut Reader<'_>) -> Option<Plan> {
     let redis = file.redis.value().and_then(redis);
     let upstreams = upstreams::all(file, reader);
     let caches = caches::all(file, reader);
-    let routes = routes::all(file, reader);
+    let limits = ward::limits(file, reader);
+    let realms = ward::realms(file, reader);
+    let routes = ward::shared(file, reader).and_then(|shared| routes::all(file, &shared, reader));
     let (routes, table) = routes?;
     let caches = caches?;
     sticky::judge(file, &routes, &caches, reader)?;
@@ -41,6 +45,8 @@ pub fn plan(file: &File, reader: &mut Reader<'_>) -> Option<Plan> {
         redis: redis?,
         upstreams: upstreams?,
         caches,
+        limits: limits?,
+        realms: realms?,
         routes,
         table,
     })

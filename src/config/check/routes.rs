@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
+use super::ward::{Shared, ward};
 use super::{CACHES, UPSTREAMS, resolve, split, trying};
 use crate::base::name::RouteName;
 use crate::cache::content::{ContentKey, Form, Pointer, StoreWhen};
@@ -16,7 +17,7 @@ use crate::plan::{Action, Route};
 use crate::route::{Match, Rewrite, RouteError, Table};
 
 /// All routes and the table that finds them.
-pub fn all(file: &File, reader: &mut Reader<'_>) -> Option<(Vec<Route>, Table)> {
+pub fn all(file: &File, shared: &Shared, reader: &mut Reader<'_>) -> Option<(Vec<Route>, Table)> {
     let routes = file.routes.value()?;
     if routes.items.is_empty() && routes.complete {
         reader.report(
@@ -33,7 +34,7 @@ pub fn all(file: &File, reader: &mut Reader<'_>) -> Option<(Vec<Route>, Table)> 
     let names = names(&routes.items, reader);
     let mut built = Vec::with_capacity(routes.items.len());
     for ((spot, table), name) in routes.items.iter().zip(names) {
-        built.push(route(file, table, spot, name, reader));
+        built.push(route(file, shared, table, spot, name, reader));
     }
     let table = table(&routes.items, matches, reader);
     let built: Option<Vec<Route>> = built.into_iter().collect();
@@ -145,6 +146,7 @@ fn describe(table: &MatchTable) -> String {
 
 fn route(
     file: &File,
+    shared: &Shared,
     table: &RouteTable,
     spot: &Spot,
     name: RouteName,
@@ -156,6 +158,7 @@ fn route(
     let rewrite = rewrite(table, reader);
     let cache = table.cache.optional().map(|cache| cache.map(|cache| &cache.0));
     let content_key = cache.and_then(|cache| content_key(cache, reader));
+    let ward = ward(file, shared, table, reader);
     Some(Route {
         name,
         action: action?,
@@ -166,6 +169,7 @@ fn route(
         priority: *table.priority.value()?,
         content_key: content_key?,
         store_when: Arc::new(store_when(cache?)?),
+        ward: ward?,
     })
 }
 
@@ -289,6 +293,7 @@ fn ignored_by_respond(table: &RouteTable, reader: &mut Reader<'_>) {
         ("tries", table.tries.written, &table.tries.spot),
         ("retry_on", table.retry_on.written, &table.retry_on.spot),
         ("priority", table.priority.written, &table.priority.spot),
+        ("request_headers", table.request_headers.written, &table.request_headers.spot),
         ("strip_prefix", table.strip_prefix.written, &table.strip_prefix.spot),
         ("replace_prefix", table.replace_prefix.written, &table.replace_prefix.spot),
     ];

@@ -5,15 +5,17 @@ mod group;
 mod listen;
 mod number;
 mod text;
+mod ward;
 mod word;
 
 pub use address::{Address, AdminAddress, HostName, HostPort, Network, RedisUrl};
 pub use group::{ByStatus, List, Named, OneOrMany, OrOff};
 pub use listen::{ClientAuth, FilePath};
-pub use number::{AnySize, AnyTime, Count, Size, Statuses, Threads, Time, Timeout};
+pub use number::{AnySize, AnyTime, Count, LeaseTime, Size, Statuses, Threads, Time, Timeout};
 pub use text::{
     Asked, CookieName, JsonPlace, JsonPointer, Label, Path, Prefix, Pseudonym, Regexp, Text, Token,
 };
+pub use ward::{Authorization, FieldValue, FrameWord, Hits, PerTime, RealmText, Scope, UserLine, user_help};
 pub use word::{Balance, BodyForm, CheckType, Level, RetryOn, Versions};
 
 /// Letters, digits and what may stand between them in a name.

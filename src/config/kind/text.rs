@@ -67,6 +67,7 @@ impl FromText for Token {
 
     const EXAMPLE: &'static str = "${VANNE_ADMIN_TOKEN}";
     const SECRET: bool = true;
+    const HIDDEN: bool = true;
 
     /// Long enough that guessing it over the network is hopeless, of characters that a header field takes.
     fn from_text(text: &str) -> Result<Self, Option<String>> {

@@ -177,7 +177,12 @@ pub fn wrong_with_upstream(upstream: &plan::Upstream) -> Option<String> {
 }
 
 fn proxy(live: &Arc<Live>) -> Arc<HttpProxy<Gateway>> {
-    let conf = Arc::new(ServerConf { upstream_keepalive_pool_size: 1024, ..ServerConf::default() });
+    let conf = Arc::new(ServerConf {
+        upstream_keepalive_pool_size: 1024,
+        // Our own rules say how often; pingora's limit would be met first, unsaid.
+        max_retries: 100,
+        ..ServerConf::default()
+    });
     Arc::new(http_proxy(&conf, Gateway::new(live.clone())))
 }
 

@@ -12,8 +12,10 @@ use http::HeaderName;
 
 use crate::balance::Method as Balance;
 use crate::balance::breaker::Rules as Breaker;
+use crate::balance::budget::Rules as RetryBudget;
 use crate::balance::check::Expected;
 use crate::balance::eject::Rules as Eject;
+use crate::balance::retry::Conditions;
 use crate::balance::split::Split;
 use crate::balance::sticky::Cookie;
 use crate::base::name::{CacheName, ListenerName, RouteName, UpstreamName};
@@ -211,8 +213,10 @@ pub struct Upstream {
     pub health: Option<Health>,
     /// How long each step of an exchange may take.
     pub timeouts: UpstreamTimeouts,
-    /// How often a request may be tried, the first time included; at least 1.
-    pub tries: u32,
+    /// How often and how long a request is tried, unless its route says otherwise; nothing is left open.
+    pub trying: Trying,
+    /// How many requests may be tried again; `None`: all.
+    pub retry_budget: Option<RetryBudget>,
     /// When what happens to requests takes an instance out; `None`: never.
     pub eject: Option<Eject>,
     /// While less than this share of the instances is up, in percent, all are used; 0: while none is.
@@ -259,6 +263,19 @@ pub struct Pool {
     pub recycle_count: u32,
     /// How an instance may tell its size; `None`: it may not.
     pub capacity: Option<Capacity>,
+}
+
+/// How often and how long a request is tried; what is `None` is said elsewhere, or nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Trying {
+    /// How often, the first time included; at least 1.
+    pub tries: Option<u32>,
+    /// Until the head of an answer has come, all attempts together. Nowhere: the first silence ends it.
+    pub total: Option<Duration>,
+    /// The same for one attempt. Nowhere: the time for one read.
+    pub attempt: Option<Duration>,
+    /// Which attempts are followed by another one.
+    pub on: Option<Conditions>,
 }
 
 /// Clients stay with their instance.
@@ -387,8 +404,6 @@ pub struct UpstreamTimeouts {
     pub connect: Duration,
     /// Between two reads of an answer.
     pub read: Duration,
-    /// Until the head of an answer has come, all attempts together; at least `read`. `None`: the first silence ends it.
-    pub total: Option<Duration>,
     /// Between two writes of a request.
     pub write: Duration,
     /// How long an unused connection is kept.
@@ -439,6 +454,8 @@ pub struct Route {
     pub split: Option<Arc<Split>>,
     /// The largest request body; `None`: the listener's.
     pub max_body_size: Option<ByteSize>,
+    /// How often and how long its requests are tried, where that differs from what the upstream says.
+    pub trying: Trying,
     /// Who goes first when requests wait for an instance.
     pub priority: Priority,
     /// What of a request's content tells two answers apart; `None`: only GET and HEAD are cached.

@@ -1,4 +1,4 @@
-//! A fleet in virtual time: instances that are slow, silent, refuse, flap in their checks, join with a weight and leave with none; requests that
+//! A fleet in virtual time: instances that are slow, silent, refuse, flap in their checks, join and leave, some of them backups; requests that
 //! come, wait for nothing, and end. Whatever happens, the rules of `balance` keep their promises.
 //!
 //! Each run is made from a seed, which a failure tells; `SEED=n` runs that one alone.
@@ -24,7 +24,7 @@ const METHODS: [Method; 7] = [
     Method::P2c { decay: Duration::from_secs(2) },
     Method::Random,
 ];
-const RUNS: u64 = 24;
+const RUNS: u64 = 21;
 /// Virtual milliseconds of one run.
 const LENGTH: u64 = 30_000;
 const SIZE: u32 = 4;
@@ -48,7 +48,29 @@ struct Instance {
     tally: Tally,
     strikes: Strikes,
     meter: Meter,
+    backup: bool,
     answers: u64,
+}
+
+impl Instance {
+    fn new(weight: u32, backup: bool) -> Self {
+        Self {
+            mood: Mood::Well,
+            weight,
+            in_flight: 0,
+            tally: Tally::new(2, 2),
+            strikes: Strikes::default(),
+            meter: Meter::default(),
+            backup,
+            answers: 0,
+        }
+    }
+}
+
+fn picker(method: &Method, instances: &[Instance]) -> Picker {
+    let endpoints: Vec<_> =
+        instances.iter().enumerate().map(|(i, it)| (format!("10.0.0.{i}:80"), it.weight)).collect();
+    Picker::new(method, &endpoints)
 }
 
 /// The end of an exchange: when, with whom, how, and when it began. The earliest first.
@@ -70,22 +92,14 @@ impl Fleet {
     fn new(seed: u64) -> Self {
         let mut dice = Dice::seeded(seed);
         let method = METHODS[dice.below(METHODS.len())].clone();
-        let weights: Vec<u32> = (0..2 + dice.below(8)).map(|_| 1 + dice.below(5) as u32).collect();
-        let endpoints: Vec<_> =
-            weights.iter().enumerate().map(|(i, w)| (format!("10.0.0.{i}:80"), *w)).collect();
-        let instance = |weight: &u32| Instance {
-            mood: Mood::Well,
-            weight: *weight,
-            in_flight: 0,
-            tally: Tally::new(2, 2),
-            strikes: Strikes::default(),
-            meter: Meter::default(),
-            answers: 0,
-        };
+        let count = 2 + dice.below(8);
+        let has_backup = dice.below(3) == 0;
+        let instance = |i: usize| Instance::new(1 + dice.below(5) as u32, has_backup && i == count - 1);
+        let instances: Vec<_> = (0..count).map(instance).collect();
         Self {
             seed,
             now: 0,
-            picker: Picker::new(&method, &endpoints),
+            picker: picker(&method, &instances),
             method,
             rules: Rules {
                 after: 3,
@@ -98,7 +112,7 @@ impl Fleet {
                 statuses: Vec::new(),
                 retry_after: Duration::ZERO,
             },
-            instances: weights.iter().map(instance).collect(),
+            instances,
             endings: BinaryHeap::new(),
             dice,
         }
@@ -120,7 +134,7 @@ impl Fleet {
                     Standing::Out => false,
                 },
             room: Room::of(i.in_flight, SIZE, OVERFLOW),
-            backup: false,
+            backup: i.backup,
             meter: i.meter,
         };
         self.instances.iter().map(candidate).collect()
@@ -149,6 +163,11 @@ impl Fleet {
         let instance = &mut self.instances[at];
         instance.mood =
             [Mood::Well, Mood::Slow, Mood::Refuses, Mood::Silent].get(mood).copied().unwrap_or(Mood::Well);
+        if self.instances.len() < 12 && self.dice.below(20) == 0 {
+            // One joins: whoever chooses is made anew, as for any change of the list.
+            self.instances.push(Instance::new(1 + self.dice.below(5) as u32, false));
+            self.picker = picker(&self.method, &self.instances);
+        }
         let others = self.instances.len() > 2 && at != 0;
         if others && self.dice.below(10) == 0 {
             self.instances[at].weight = self.dice.below(6) as u32;
@@ -170,17 +189,19 @@ impl Fleet {
     fn request(&mut self) {
         let mut tried = Vec::new();
         let client = self.dice.any_u64();
+        // Every other client is bound to an instance, perhaps to one that is gone.
+        let bound = Some(self.dice.below(2 * self.instances.len())).filter(|at| *at < self.instances.len());
         loop {
             let (candidates, now) = (self.candidates(), self.time());
             let chosen = self.picker.pick(&mut Choice {
                 candidates: &candidates,
                 tried: &tried,
-                bound: None,
+                bound,
                 key: Some(client),
                 now,
                 dice: &mut self.dice,
             });
-            self.is_right(chosen, &candidates, &tried);
+            self.is_right(chosen, &candidates, &tried, bound);
             let Some(chosen) = chosen else { return };
             tried.push(chosen);
             if self.instances[chosen].mood == Mood::Refuses {
@@ -225,10 +246,30 @@ impl Fleet {
     }
 
     /// What was chosen is one that may be, and nobody was chosen only when nobody may be.
-    fn is_right(&self, chosen: Option<usize>, candidates: &[Candidate], tried: &[usize]) {
+    fn is_right(
+        &self,
+        chosen: Option<usize>,
+        candidates: &[Candidate],
+        tried: &[usize],
+        bound: Option<usize>,
+    ) {
         let left = |i: &usize| candidates[*i].weight > 0 && !tried.contains(i);
-        let some_up = (0..candidates.len()).filter(left).any(|i| candidates[i].up);
-        let may = |i: &usize| left(i) && (candidates[*i].up || !some_up) && candidates[*i].room != Room::Full;
+        let is_up = |backup| {
+            (0..candidates.len()).filter(left).any(|i| candidates[i].up && candidates[i].backup == backup)
+        };
+        let (primary_up, backup_up) = (is_up(false), is_up(true));
+        let of_those = |c: &Candidate| match (primary_up, backup_up) {
+            (true, _) => c.up && !c.backup,
+            (false, true) => c.up && c.backup,
+            (false, false) => true,
+        };
+        let may = |i: &usize| left(i) && of_those(&candidates[*i]) && candidates[*i].room != Room::Full;
+        if let Some(bound) = bound.filter(&may) {
+            return self.expect(
+                chosen == Some(bound),
+                &format!("{bound} has its client, {candidates:?}, tried {tried:?}"),
+            );
+        }
         let free = |i: &usize| may(i) && candidates[*i].room == Room::Free;
         let somebody_free = (0..candidates.len()).any(|i| free(&i));
         match chosen {
@@ -286,7 +327,11 @@ impl Fleet {
             self.request();
         }
         for (i, before) in before.into_iter().enumerate() {
-            self.expect(self.instances[i].answers > before, &format!("{i} is well and gets nothing"));
+            let wanted = !self.instances[i].backup;
+            self.expect(
+                !wanted || self.instances[i].answers > before,
+                &format!("{i} is well and gets nothing"),
+            );
         }
         self.now += 10 * SILENCE;
         while !self.endings.is_empty() {

@@ -17,12 +17,13 @@ use crate::store::Store;
 use crate::store::flight::Flights;
 use crate::store::redis::RedisTier;
 use crate::upstream::Group;
+use crate::upstream::retries::Retries;
 use crate::ward::Ward;
 
 /// The parts of `plan`, with what can be kept of those `before`.
 ///
 /// # Errors
-/// When the access log cannot be opened or the Redis URL does not read; what is running goes on untouched.
+/// When the access log cannot be opened, the Redis URL does not read or the key of sticky cookies cannot be read; what is running goes on untouched.
 pub(super) fn live(plan: Plan, before: Option<&Live>) -> Result<Live, StartError> {
     let clock = before.map_or_else(|| Arc::new(Clock::start()), |live| live.clock.clone());
     let metrics = before.map_or_else(|| Metrics::new(&plan), |live| live.metrics.succeeded_by(&plan));
@@ -111,7 +112,8 @@ fn upstream(
         .map_err(|source| StartError::StickyKey { upstream: plan.name.to_string(), source })?;
     let client = tls::client::Client::of(plan)
         .map_err(|wrong| StartError::UpstreamTls { upstream: plan.name.to_string(), wrong })?;
-    Ok(Upstream { group, sticky, client, metrics: numbers })
+    let retries = Retries::new(plan.retry_budget);
+    Ok(Upstream { group, retries, sticky, client, metrics: numbers })
 }
 
 /// What is stored stays when the next plan would have stored it under the same keys and in the same place. Else memory begins empty: an answer

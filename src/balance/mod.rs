@@ -9,6 +9,7 @@ use crate::base::clock::MonoTime;
 use crate::base::dice::Dice;
 
 pub mod breaker;
+pub mod budget;
 mod busy;
 pub mod check;
 mod cycle;

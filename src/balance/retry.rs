@@ -1,5 +1,7 @@
 //! May a failed request be tried again, on another endpoint?
 
+use std::time::Duration;
+
 use http::Method;
 
 /// How far an attempt had come when it failed.
@@ -30,21 +32,65 @@ impl FailedAt {
     }
 }
 
-/// The facts of a failed attempt.
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It failed.
+    Failed(FailedAt),
+    /// It was answered with this status, and nothing of the answer has been passed on.
+    Answered(u16),
+}
+
+/// Which attempts are followed by another one, beside those for which no connection stood: these always are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Conditions {
+    /// Those whose connection broke before the answer.
+    pub closed: bool,
+    /// Those that met silence, once, within the time for all.
+    pub timeout: bool,
+    /// Those that were answered with one of these statuses, as inclusive ranges.
+    pub statuses: Vec<(u16, u16)>,
+}
+
+impl Conditions {
+    /// Whether an answer with this status is one.
+    pub fn takes(&self, status: u16) -> bool {
+        self.statuses.iter().any(|(low, high)| (*low..=*high).contains(&status))
+    }
+}
+
+/// How a request is tried.
+#[derive(Debug, Clone, Copy)]
+pub struct Trying<'a> {
+    /// Attempts allowed.
+    pub tries: u32,
+    /// The time for all of them until the head of an answer, when one was set.
+    pub total: Option<Duration>,
+    /// How long one of them waits for the head of its answer.
+    pub attempt: Duration,
+    /// Which are followed by another one; `None`: those for which no connection stood.
+    pub on: Option<&'a Conditions>,
+}
+
+/// The facts of an attempt that ended without an answer to pass on, or with one that is better not.
 #[derive(Debug, Clone, Copy)]
 pub struct Attempt<'a> {
     /// The request's method.
     pub method: &'a Method,
     /// Whether the request's body, if any, can be sent again from the start.
     pub body_replayable: bool,
-    /// How far it had come.
-    pub at: FailedAt,
+    /// How it ended.
+    pub ended: Ended,
     /// Attempts made so far, this one included.
     pub made: u32,
-    /// Attempts allowed.
-    pub allowed: u32,
-    /// Whether time is left for another attempt, when a total was set for all of them; `false` when none was.
-    pub time_left: bool,
+    /// How many of them met silence, this one included.
+    pub silences: u32,
+    /// What is left of the time for all; `None` when none was set.
+    pub left: Option<Duration>,
+    /// Whether there is an instance that was not tried and may be used.
+    pub others: bool,
+    /// What was asked for.
+    pub trying: Trying<'a>,
 }
 
 /// Whether another attempt may be made, and why.
@@ -56,27 +102,40 @@ pub enum Verdict {
     GiveUp(&'static str),
 }
 
-/// Judges a failed attempt. A request that may have been acted on is never sent twice unless its method is idempotent (RFC 9110 §9.2.2). One
+/// Judges an attempt. A request that may have been acted on is never sent twice unless its method is idempotent (RFC 9110 §9.2.2). One
 /// that met silence is tried once more, and only within a total that the operator set: were every instance tried, a hanging route
-/// would make its clients wait once per instance, and hang them all.
+/// would make its clients wait once per instance, and hang them all. An answer is given up only while somebody else could give a better one.
 ///
 /// When several rules forbid another attempt, the reason given is the one that more attempts would not have changed.
 pub fn judge(attempt: &Attempt<'_>) -> Verdict {
-    let (why, sent) = match attempt.at {
-        FailedAt::Connect => ("connect", false),
-        FailedAt::ReusedConnection => ("reused-connection", true),
-        FailedAt::BeforeAnswer => ("before-answer", true),
-        FailedAt::Timeout if !attempt.time_left || attempt.made > 1 => return Verdict::GiveUp("timeout"),
-        FailedAt::Timeout => ("timeout", true),
-        FailedAt::DuringAnswer => return Verdict::GiveUp("answer-begun"),
+    let time_left = attempt.left.is_some_and(|left| !left.is_zero());
+    let asked = |of: fn(&Conditions) -> bool| attempt.trying.on.is_some_and(of);
+    let (why, sent, wanted) = match attempt.ended {
+        Ended::Failed(FailedAt::Connect) => ("connect", false, true),
+        Ended::Failed(FailedAt::ReusedConnection) => ("reused-connection", true, asked(|on| on.closed)),
+        Ended::Failed(FailedAt::BeforeAnswer) => ("before-answer", true, asked(|on| on.closed)),
+        Ended::Failed(FailedAt::Timeout) if !time_left || attempt.silences > 1 => {
+            return Verdict::GiveUp("timeout");
+        }
+        Ended::Failed(FailedAt::Timeout) => ("timeout", true, asked(|on| on.timeout)),
+        Ended::Failed(FailedAt::DuringAnswer) => return Verdict::GiveUp("answer-begun"),
+        Ended::Answered(status) => {
+            ("status", true, attempt.others && attempt.trying.on.is_some_and(|on| on.takes(status)))
+        }
     };
+    if !wanted {
+        return Verdict::GiveUp("not-asked");
+    }
     if sent && !is_idempotent(attempt.method) {
         return Verdict::GiveUp("not-idempotent");
     }
     if !attempt.body_replayable {
         return Verdict::GiveUp("body-spent");
     }
-    if attempt.made >= attempt.allowed {
+    if attempt.left.is_some() && !time_left {
+        return Verdict::GiveUp("time-spent");
+    }
+    if attempt.made >= attempt.trying.tries {
         return Verdict::GiveUp("tries-spent");
     }
     Verdict::Again(why)
@@ -97,8 +156,27 @@ mod tests {
     use FailedAt::{BeforeAnswer, Connect, DuringAnswer, ReusedConnection, Timeout};
     use Verdict::{Again, GiveUp};
 
+    static USUAL: Conditions = Conditions { closed: true, timeout: true, statuses: Vec::new() };
+    static NOTHING: Conditions = Conditions { closed: false, timeout: false, statuses: Vec::new() };
+    const LEFT: Option<Duration> = Some(Duration::from_secs(1));
+
+    fn ended(method: &Method, ended: Ended) -> Attempt<'_> {
+        let attempt = Duration::from_secs(1);
+        let trying = Trying { tries: 3, total: None, attempt, on: Some(&USUAL) };
+        Attempt {
+            method,
+            body_replayable: true,
+            ended,
+            made: 1,
+            silences: 1,
+            left: None,
+            others: true,
+            trying,
+        }
+    }
+
     fn failed(method: &Method, at: FailedAt) -> Attempt<'_> {
-        Attempt { method, body_replayable: true, at, made: 1, allowed: 3, time_left: false }
+        ended(method, Ended::Failed(at))
     }
 
     #[test]
@@ -142,14 +220,17 @@ mod tests {
 
     #[test]
     fn silence_is_met_once_more_within_the_time_that_was_set() {
-        for (method, made, time_left, verdict) in [
-            (&Method::GET, 1, true, Again("timeout")),
-            (&Method::GET, 1, false, GiveUp("timeout")),
-            (&Method::GET, 2, true, GiveUp("timeout")),
-            (&Method::POST, 1, true, GiveUp("not-idempotent")),
+        for (method, made, silences, left, verdict) in [
+            (&Method::GET, 1, 1, LEFT, Again("timeout")),
+            (&Method::GET, 1, 1, None, GiveUp("timeout")),
+            (&Method::GET, 1, 1, Some(Duration::ZERO), GiveUp("timeout")),
+            (&Method::GET, 2, 2, LEFT, GiveUp("timeout")),
+            // The attempt before it met no silence, but a connection that never stood.
+            (&Method::GET, 2, 1, LEFT, Again("timeout")),
+            (&Method::POST, 1, 1, LEFT, GiveUp("not-idempotent")),
         ] {
-            let attempt = Attempt { made, time_left, ..failed(method, Timeout) };
-            assert_eq!(judge(&attempt), verdict, "{method}, attempt {made}, time left: {time_left}");
+            let attempt = Attempt { made, silences, left, ..failed(method, Timeout) };
+            assert_eq!(judge(&attempt), verdict, "{method}, attempt {made}, time left: {left:?}");
         }
     }
 
@@ -170,8 +251,49 @@ mod tests {
             (2, 3, Again("connect")),
             (4, 3, GiveUp("tries-spent")),
         ] {
-            let attempt = Attempt { made, allowed, ..failed(&Method::GET, Connect) };
+            let mut attempt = Attempt { made, ..failed(&Method::GET, Connect) };
+            attempt.trying.tries = allowed;
             assert_eq!(judge(&attempt), verdict, "{made} of {allowed}");
+        }
+    }
+
+    #[test]
+    fn no_attempt_begins_after_the_time_for_all() {
+        for at in [Connect, BeforeAnswer, ReusedConnection] {
+            let attempt = Attempt { left: Some(Duration::ZERO), ..failed(&Method::GET, at) };
+            assert_eq!(judge(&attempt), GiveUp("time-spent"), "{at:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_tried_again_beside_what_was_never_sent() {
+        for (at, verdict) in [
+            (Connect, Again("connect")),
+            (ReusedConnection, GiveUp("not-asked")),
+            (BeforeAnswer, GiveUp("not-asked")),
+            (Timeout, GiveUp("not-asked")),
+        ] {
+            let mut attempt = Attempt { left: LEFT, ..failed(&Method::GET, at) };
+            attempt.trying.on = Some(&NOTHING);
+            assert_eq!(judge(&attempt), verdict, "{at:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_given_up_for_its_status_where_that_was_asked_and_somebody_else_may_do_better() {
+        let on = Conditions { statuses: vec![(502, 504)], ..USUAL.clone() };
+        for (method, status, others, made, verdict) in [
+            (&Method::GET, 503, true, 1, Again("status")),
+            (&Method::PUT, 502, true, 1, Again("status")),
+            (&Method::GET, 500, true, 1, GiveUp("not-asked")),
+            (&Method::GET, 200, true, 1, GiveUp("not-asked")),
+            (&Method::GET, 503, false, 1, GiveUp("not-asked")),
+            (&Method::GET, 503, true, 3, GiveUp("tries-spent")),
+            (&Method::POST, 503, true, 1, GiveUp("not-idempotent")),
+        ] {
+            let mut attempt = Attempt { others, made, ..ended(method, Ended::Answered(status)) };
+            attempt.trying.on = Some(&on);
+            assert_eq!(judge(&attempt), verdict, "{method} {status}, others: {others}, attempt {made}");
         }
     }
 

@@ -12,8 +12,8 @@ use super::kind::{
     Address, AdminAddress, AnySize, AnyTime, Asked, Authorization, Balance, BodyForm, ByStatus, CheckType,
     ClientAuth, CookieName, Count, FieldValue, FilePath, FrameWord, Hits, HostName, HostPort, HttpVersions,
     JsonPlace, JsonPointer, Label, LeaseTime, Level, List, Named, Network, OneOrMany, OrOff, Path, PerTime,
-    Prefix, Pseudonym, RealmText, RedisUrl, Regexp, Scope, Size, Statuses, Text, Threads, Timeout, Token,
-    UpstreamHttp, UserLine, Versions,
+    Prefix, Pseudonym, RealmText, RedisUrl, Regexp, RetryOn, Scope, Size, Statuses, Text, Threads, Timeout,
+    Token, UpstreamHttp, UserLine, Versions,
 };
 use super::read::{Node, Reader, Set, State};
 use super::reference::section_schema;
@@ -268,6 +268,16 @@ table! {
         /// How long a request may take until the head of its answer, all attempts together; then it is answered with 504. Within that time
         /// one that is safe to repeat and met silence for `read_timeout` is tried once more on another instance. Not written: silence ends it.
         timeout: Timeout = absent, or "2m";
+        /// How long one attempt may wait for the head of its answer; not written: `read_timeout`. On what passes through it is also the most
+        /// between two reads of the answer, so leave it out where answers are streamed with long pauses.
+        try_timeout: Timeout = absent, or "5s";
+        /// Which attempts of requests that are safe to repeat are followed by another one: "closed" (the connection broke before the answer),
+        /// "timeout" (silence, once, within `timeout`), and statuses, while another instance may do better. Where no connection stood, the
+        /// next instance is always tried.
+        retry_on: List<RetryOn> = ["closed", "timeout"], or ["closed", "timeout", 502, 503, 504];
+        /// How many requests may be tried again, so that retries do not multiply the load on instances that fail because of it. Those for which
+        /// no connection stood do not count. "off": all.
+        retry_budget: OrOff<BudgetTable> = {}, or { share = 10 };
         /// Take an instance out for a while when exchanges with it fail: no connection, broken before the answer, no answer in time. What an
         /// instance answers never counts, and neither does what a client causes. "off": never.
         eject: OrOff<EjectTable> = {}, or { after = 3 };
@@ -315,6 +325,16 @@ table! {
         weight: Count<0, 1000> = 1, or 2;
         /// It is used only while no other instance is up.
         backup: bool = false, or true;
+    }
+}
+
+table! {
+    /// How many requests may be tried again, over the last ten seconds.
+    BudgetTable {
+        /// So many in a hundred requests.
+        share: Count<0, 1000> = 20, or 10;
+        /// And so many a second in any case.
+        least: Count<0, 1_000_000> = 10, or 3;
     }
 }
 
@@ -621,6 +641,15 @@ table! {
         replace_prefix: ReplaceTable = absent, or { from = "/v1", to = "/api/v1" };
         /// The largest request body; "0B" is no limit. Not written: the listener's.
         max_body_size: AnySize = absent, or "100MiB";
+        /// How long a request of this route may take until the head of its answer, all attempts together. Not written: as its upstream says; so are
+        /// the next three.
+        timeout: Timeout = absent, or "10s";
+        /// How long one attempt may wait for the head of its answer, at most the upstream's `read_timeout`.
+        try_timeout: Timeout = absent, or "3s";
+        /// How often a request may be tried, the first time included.
+        tries: Count<1, 100> = absent, or 1;
+        /// Which attempts are followed by another one: "closed", "timeout", statuses.
+        retry_on: List<RetryOn> = absent, or ["closed", 503];
         /// Who goes first when requests wait for a place on an instance (see `pool`): "high" before "normal".
         priority: Priority = "normal", or "high";
         /// An answer that the gateway gives itself, in place of an upstream.

@@ -193,6 +193,7 @@ fn cached_route(plan: &Plan, request: &Request<'_>) -> Option<(RouteId, CacheId)
         store_when: _,
         lifetimes: _,
         shadow,
+        trying: _,
         priority: _,
         ward: _,
     } = &plan.routes[id];

@@ -458,6 +458,11 @@ impl UpstreamMetrics {
         self.0.retries.with([why], IntCounter::inc);
     }
 
+    /// A request that might have been tried again was not, because so many were already.
+    pub fn retry_denied(&self) {
+        self.0.retries_denied.inc();
+    }
+
     /// Endpoint `index` was taken out for what happened to requests.
     pub fn ejected(&self, index: usize) {
         if let Some(instance) = self.0.instances.get(index) {
@@ -560,6 +565,7 @@ struct Families {
     upstream_duration: Family<Histogram>,
     upstream_connections: Family<IntCounter>,
     upstream_retries: Family<IntCounter>,
+    upstream_retries_denied: Family<IntCounter>,
     upstream_in_flight: Family<IntGauge>,
     upstream_ejections: Family<IntCounter>,
     upstream_waiting: Family<IntGauge>,
@@ -629,6 +635,7 @@ struct UpstreamSeries {
     opened: IntCounter,
     reused: IntCounter,
     retries: Words<IntCounter, 1>,
+    retries_denied: IntCounter,
     waiting: IntGauge,
     wait: Histogram,
     rejected: Words<IntCounter, 1>,
@@ -691,6 +698,7 @@ impl Families {
             upstream_duration: Family::new(registry, &names::UPSTREAM_DURATION),
             upstream_connections: Family::new(registry, &names::UPSTREAM_CONNECTIONS),
             upstream_retries: Family::new(registry, &names::UPSTREAM_RETRIES),
+            upstream_retries_denied: Family::new(registry, &names::UPSTREAM_RETRIES_DENIED),
             upstream_in_flight: Family::new(registry, &names::UPSTREAM_IN_FLIGHT),
             upstream_ejections: Family::new(registry, &names::UPSTREAM_EJECTIONS),
             upstream_waiting: Family::new(registry, &names::UPSTREAM_WAITING),
@@ -813,6 +821,7 @@ impl Families {
             opened: self.upstream_connections.series(&[name, "false"]),
             reused: self.upstream_connections.series(&[name, "true"]),
             retries: Words::new(&self.upstream_retries, &[name], &RETRIES),
+            retries_denied: self.upstream_retries_denied.series(&[name]),
             waiting: self.upstream_waiting.series(&[name]),
             wait: self.upstream_wait_duration.series(&[name]),
             rejected: Words::new(&self.upstream_rejected, &[name], &REJECTIONS),
@@ -946,7 +955,8 @@ const STORES: [[&str; 1]; 3] = [["stored"], ["too-large"], ["truncated"]];
 const COMMANDS: [[&str; 1]; 5] = [["get"], ["set"], ["del"], ["lease"], ["limit"]];
 const REDIS_ERRORS: [[&str; 1]; 6] =
     [["timeout"], ["connection"], ["response"], ["damaged"], ["circuit-open"], ["dropped"]];
-const RETRIES: [[&str; 1]; 4] = [["connect"], ["reused-connection"], ["before-answer"], ["timeout"]];
+const RETRIES: [[&str; 1]; 5] =
+    [["connect"], ["reused-connection"], ["before-answer"], ["timeout"], ["status"]];
 
 const RELOADS: [&str; 2] = ["success", "failure"];
 /// The words of `upstream::state::Condition`, which a test compares.
@@ -987,19 +997,14 @@ pub(super) mod tests {
                 .collect(),
             balance: Default::default(),
             health: None,
-            timeouts: plan::UpstreamTimeouts {
-                connect: time,
-                read: time,
-                total: None,
-                write: time,
-                idle: time,
-            },
+            timeouts: plan::UpstreamTimeouts { connect: time, read: time, write: time, idle: time },
             eject: None,
             panic: 0,
             breaker: None,
             pool: None,
             sticky: None,
-            tries: 2,
+            trying: plan::Trying::default(),
+            retry_budget: None,
             host: Default::default(),
             tls: None,
             http: Default::default(),
@@ -1011,6 +1016,7 @@ pub(super) mod tests {
             name: RouteName::from(name),
             action,
             split: None,
+            trying: plan::Trying::default(),
             rewrite: Default::default(),
             max_body_size: None,
             priority: Default::default(),

@@ -132,6 +132,8 @@ metrics! {
         "Connections used for an exchange, kept from an earlier one or new.";
     UPSTREAM_RETRIES: Kind::Counter, "upstream_retries_total", ["upstream", "reason"],
         "Exchanges tried again on another instance.";
+    UPSTREAM_RETRIES_DENIED: Kind::Counter, "upstream_retries_denied_total", ["upstream"],
+        "Exchanges that would have been tried again, had the retry budget not been spent.";
     UPSTREAM_IN_FLIGHT: Kind::Gauge, "upstream_in_flight", ["upstream", "instance"],
         "Exchanges under way now.";
     UPSTREAM_EJECTIONS: Kind::Counter, "upstream_ejections_total", ["upstream", "instance"],
@@ -204,7 +206,7 @@ pub const LABELS: &[(&str, &str)] = &[
     ("phase", "`connect` (new connections only), `first_byte`"),
     (
         "reason",
-        "of `vanne_refused_total`: `host`, `authority`, `target`, `framing`, `method`, `head-too-large`, `body-too-large`, `expectation`, `too-many-connections`, `flood` (of HTTP/2); of `vanne_denied_total`: `address-denied`, `unauthorized`, `sign-in-busy`, `rate-limited`, `too-many-in-flight`, `limit-unknown`; of `vanne_limit_refused_total`: `rate`, `in-flight`, `uncounted`; of `vanne_upstream_retries_total`: `connect`, `reused-connection`, `before-answer`, `timeout`, how far the failed exchange had come; of `vanne_upstream_rejected_total`: `full`, `timeout`, `circuit-open`",
+        "of `vanne_refused_total`: `host`, `authority`, `target`, `framing`, `method`, `head-too-large`, `body-too-large`, `expectation`, `too-many-connections`, `flood` (of HTTP/2); of `vanne_denied_total`: `address-denied`, `unauthorized`, `sign-in-busy`, `rate-limited`, `too-many-in-flight`, `limit-unknown`; of `vanne_limit_refused_total`: `rate`, `in-flight`, `uncounted`; of `vanne_upstream_retries_total`: `connect`, `reused-connection`, `before-answer`, `timeout`, how far the failed exchange had come, and `status`: its answer was given up for its status; of `vanne_upstream_rejected_total`: `full`, `timeout`, `circuit-open`",
     ),
     (
         "result",

@@ -59,13 +59,19 @@ fn routes(plan: &Plan) -> impl Iterator<Item = (String, (String, Ward))> {
             }
             respond => format!("{respond:?}"),
         };
+        let split = route.split.as_ref().map(|split| {
+            let to: Vec<_> = split.upstreams().map(|id| plan.upstreams[id].name.as_str()).collect();
+            let whens: Vec<_> = split.parts.iter().map(|part| part.when.to_string()).collect();
+            format!("{to:?} {whens:?} {:?} {}", split.by, split.apart)
+        });
         let mut rest = route.clone();
+        rest.split = None;
         rest.action = Action::Respond { status: http::StatusCode::OK, body: String::new() };
         // Its text hides secrets, so that one that changed would not be seen in it.
         let mut ward = rest.ward.take().map(Arc::unwrap_or_clone).unwrap_or_default();
         let limits: Vec<_> = ward.limits.drain(..).map(|id| &plan.limits[id].name).collect();
         let realm = ward.realm.take().map(|id| &plan.realms[id].name);
-        (route.name.to_string(), (format!("{rule:?} {action} {limits:?} {realm:?} {rest:?}"), ward))
+        (route.name.to_string(), (format!("{rule:?} {action} {limits:?} {realm:?} {split:?} {rest:?}"), ward))
     })
 }
 

@@ -11,12 +11,13 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 use smallvec::SmallVec;
 
+use super::again;
 use super::live::{Live, Upstream};
 use super::onward::{self, Onward};
-use super::peer::{self, Use};
+use super::peer;
 use super::place;
 use super::reply::Failure;
-use crate::balance::retry::{self, Attempt, FailedAt, Verdict};
+use crate::balance::retry::{Attempt, Ended, FailedAt};
 use crate::base::clock::WallTime;
 use crate::cache::date;
 use crate::plan::{RouteId, UpstreamId};
@@ -80,6 +81,9 @@ pub async fn ask(
     let mut deserted = std::pin::pin!(deserted);
     let mut first = None;
     let key = upstream.group.key(&onward.hash_facts());
+    let trying = again::trying(live.route(to.route), upstream.group.plan());
+    upstream.retries.request();
+    let mut silences = 0;
     loop {
         let wanted = Wanted { tried: tried.clone(), key, bound: None };
         let placed = tokio::select! {
@@ -99,30 +103,38 @@ pub async fn ask(
         last.instance = Some(picked.endpoint.name().to_owned());
         let now = live.clock.mono();
         let first = *first.get_or_insert(now);
-        let read = upstream.group.plan().timeouts.read;
-        let patience = peer::time_left(upstream.group.plan(), Some(first), now)
-            .map_or(read, |left| peer::shortened(read, left));
-        let (at, failure) = match attempt(live, to, onward, picked, patience, &mut interim).await {
-            Ok(answer) => return Ok(Answer { tries: last.tries, ..answer }),
-            Err(reason) => reason,
-        };
-        last.failure = failure;
-        upstream.metrics.failed(index, at);
-        if at == FailedAt::Timeout {
-            upstream.group.took(index, live.clock.mono().since(now));
-        }
-        let judged = retry::judge(&Attempt {
+        let left = again::time_left(&trying, Some(first), now);
+        let peer = peer::within(upstream, &picked, again::patience(&trying, left), left);
+        let ended = attempt(live, to, onward, picked, peer, trying.attempt, &mut interim).await;
+        silences += u32::from(matches!(ended, Err((FailedAt::Timeout, _))));
+        let after = |ended| Attempt {
             method: &onward.method,
             body_replayable: true,
-            at,
+            ended,
             made: last.tries,
-            allowed: upstream.group.plan().tries,
-            time_left: peer::time_left(upstream.group.plan(), Some(first), live.clock.mono())
-                .is_some_and(|left| !left.is_zero()),
-        });
-        match judged {
-            Verdict::Again(why) => upstream.metrics.retried(why),
-            Verdict::GiveUp(_) => return Err(last),
+            silences,
+            left: again::time_left(&trying, Some(first), live.clock.mono()),
+            others: upstream.group.has_others(&tried),
+            trying,
+        };
+        match ended {
+            Ok(answer) => {
+                let status = answer.head.status.as_u16();
+                if status < 400 || !again::goes_on(live, upstream, &after(Ended::Answered(status))) {
+                    return Ok(Answer { tries: last.tries, ..answer });
+                }
+            }
+            Err((at, failure)) => {
+                upstream.metrics.failed(index, at);
+                if at == FailedAt::Timeout {
+                    upstream.group.took(index, live.clock.mono().since(now));
+                }
+                let another = again::goes_on(live, upstream, &after(Ended::Failed(at)));
+                last.failure = failure;
+                if !another {
+                    return Err(last);
+                }
+            }
         }
     }
 }
@@ -132,10 +144,12 @@ async fn attempt(
     to: Destination,
     onward: &Onward,
     mut picked: Picked,
-    patience: Duration,
+    peer: HttpPeer,
+    whole: Duration,
     interim: &mut impl FnMut(&ResponseHeader),
 ) -> Result<Answer, (FailedAt, Failure)> {
-    match asked(live, to, onward, &mut picked, patience, interim).await {
+    let patience = peer.options.read_timeout.unwrap_or(whole);
+    match asked(live, to, onward, &mut picked, peer, interim).await {
         Ok(asked) => Ok(Answer {
             head: asked.head,
             sent: asked.sent,
@@ -149,7 +163,7 @@ async fn attempt(
             _picked: picked,
         }),
         Err((at, failure)) => {
-            if at != FailedAt::Timeout || peer::is_silent(live.upstream(to.upstream).group.plan(), patience) {
+            if at != FailedAt::Timeout || peer::is_silent(whole, patience) {
                 picked.failed(at);
             }
             Err((at, failure))
@@ -171,7 +185,7 @@ async fn asked(
     to: Destination,
     onward: &Onward,
     picked: &mut Picked,
-    patience: Duration,
+    peer: HttpPeer,
     interim: &mut impl FnMut(&ResponseHeader),
 ) -> Result<Asked, (FailedAt, Failure)> {
     let upstream = live.upstream(to.upstream);
@@ -179,7 +193,6 @@ async fn asked(
     let mut head = onward
         .head(&live.route(to.route).rewrite, &plan.host, &picked.endpoint, &live.plan.server.name)
         .map_err(|_| (FailedAt::DuringAnswer, Failure::Internal))?;
-    let peer = peer::of(upstream, picked.addr, picked.endpoint.name(), Use::Requests);
 
     let begun = live.clock.mono();
     let (mut session, reused) = connect(live, upstream, &peer).await.inspect_err(|_| {
@@ -191,7 +204,7 @@ async fn asked(
     } else if peer::is_worn(session.digest(), &upstream.group, live.clock.wall()) {
         let _ = head.insert_header(http::header::CONNECTION, "close");
     }
-    session.set_read_timeout(Some(patience));
+    session.set_read_timeout(peer.options.read_timeout);
     session.set_write_timeout(Some(plan.timeouts.write));
     let sent = live.clock.wall();
     let mut head = head_of_answer(&mut session, head, onward.content.clone(), interim)

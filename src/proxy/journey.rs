@@ -57,6 +57,10 @@ pub struct Journey {
     pub instance: Option<String>,
     /// The connection in use is to be closed after this request, for its age.
     pub retire: bool,
+    /// Attempts that met silence.
+    pub silences: u32,
+    /// The answer in hand is given up for its status: another attempt follows.
+    pub given_up: bool,
     /// When the first attempt began.
     pub first_attempt: Option<MonoTime>,
     /// When the attempt in hand began.
@@ -163,6 +167,8 @@ impl Journey {
             picked: None,
             instance: None,
             retire: false,
+            silences: 0,
+            given_up: false,
             first_attempt: None,
             attempt: arrived,
             failure: None,

@@ -19,6 +19,7 @@ use crate::store::flight::Flights;
 use crate::store::redis::RedisTier;
 use crate::store::uses::Uses;
 use crate::upstream::Group;
+use crate::upstream::retries::Retries;
 use crate::ward::Ward;
 
 /// Everything a request may need.
@@ -53,6 +54,8 @@ pub struct Live {
 pub struct Upstream {
     /// Its endpoints and how one is chosen.
     pub group: Arc<Group>,
+    /// How many requests came, and may be tried again.
+    pub retries: Retries,
     /// What binds clients to its instances, when anything does.
     pub sticky: Option<Sticky>,
     /// How they are connected to.

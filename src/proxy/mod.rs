@@ -34,6 +34,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 pub mod admin;
+mod again;
 mod beside;
 pub mod connection;
 pub mod content;
@@ -72,7 +73,7 @@ use self::live::Live;
 use self::onward::{Onward, version_word};
 use self::reply::{Failure, PAGE_TYPE};
 use self::tls::Identity;
-use crate::balance::retry::{self, Attempt, FailedAt, Verdict};
+use crate::balance::retry::{Ended, FailedAt};
 use crate::base::dice::Dice;
 use crate::cache::content::is_question;
 use crate::cache::key::{Key, KeyFacts};
@@ -86,6 +87,9 @@ use crate::plan::{Action, RouteId, UpstreamId};
 pub struct Gateway {
     live: Arc<Live>,
 }
+
+/// Why an exchange ends whose answer somebody else may do better.
+const GIVEN_UP: &str = "an answer is given up for its status";
 
 /// What a step made of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -300,41 +304,6 @@ impl Gateway {
         Ok(())
     }
 
-    /// After a failed attempt: another one, or not.
-    fn again(&self, session: &mut Session, journey: &mut Journey, at: FailedAt) -> bool {
-        let sent_all = session.as_downstream_mut().is_body_done();
-        let Ok(upstream) = self.upstream_of(journey) else { return false };
-        let upstream = self.live.upstream(upstream);
-        if let Some(picked) = journey.picked.take() {
-            upstream.metrics.failed(picked.index, at);
-            // Silence while the client still sends may be the client's, and so is what is left of it when the client has just ended.
-            let heard = journey.body_at.map_or(journey.attempt, |at| at.max(journey.attempt));
-            let silence = self.live.clock.mono().since(heard);
-            if at != FailedAt::Timeout || (sent_all && peer::is_silent(upstream.group.plan(), silence)) {
-                if at == FailedAt::Timeout {
-                    upstream.group.took(picked.index, self.live.clock.mono().since(journey.attempt));
-                }
-                picked.failed(at);
-            }
-        }
-        let verdict = retry::judge(&Attempt {
-            method: &session.req_header().method,
-            body_replayable: !session.as_ref().retry_buffer_truncated(),
-            at,
-            made: u32::try_from(journey.tried.len()).unwrap_or(u32::MAX),
-            allowed: upstream.group.plan().tries,
-            time_left: peer::time_left(upstream.group.plan(), journey.first_attempt, self.live.clock.mono())
-                .is_some_and(|left| !left.is_zero()),
-        });
-        match verdict {
-            Verdict::Again(why) => {
-                upstream.metrics.retried(why);
-                true
-            }
-            Verdict::GiveUp(_) => false,
-        }
-    }
-
     /// A change made through us makes what is stored for its target invalid, before its answer leaves (RFC 9111 §4.4).
     fn invalidate(&self, session: &Session, journey: &Journey, answer: &ResponseHeader) {
         let method = &session.req_header().method;
@@ -498,9 +467,11 @@ impl ProxyHttp for Gateway {
         let group = &upstream.group;
         journey.attempt = self.live.clock.mono();
         let first = *journey.first_attempt.get_or_insert(journey.attempt);
-        let mut peer = peer::of(upstream, picked.addr, picked.endpoint.name(), peer::Use::Requests);
-        if let Some(left) = peer::time_left(group.plan(), Some(first), journey.attempt) {
-            peer.options.read_timeout = Some(peer::shortened(group.plan().timeouts.read, left));
+        let trying = again::trying(self.live.route(journey.route.unwrap_or_default()), group.plan());
+        let left = again::time_left(&trying, Some(first), journey.attempt);
+        let peer = peer::within(upstream, &picked, again::patience(&trying, left), left);
+        if journey.tried.is_empty() {
+            upstream.retries.request();
         }
         journey.tried.push(picked.index);
         journey.instance = Some(picked.endpoint.name().to_owned());
@@ -593,6 +564,12 @@ impl ProxyHttp for Gateway {
             let retry_after = exchange::retry_after(&answer.headers, self.live.clock.wall());
             picked.answered(answer.status.as_u16(), retry_after);
         }
+        let status = answer.status.as_u16();
+        if status >= 400 && self.again(session, journey, Ended::Answered(status)) {
+            journey.picked = None;
+            journey.given_up = true;
+            return Err(Error::explain(ErrorType::HTTPStatus(status), GIVEN_UP).into_up());
+        }
         self.invalidate(session, journey, answer);
         let groups = self.changed_groups(session, journey, answer);
         self.invalidate_groups(groups).await;
@@ -647,7 +624,7 @@ impl ProxyHttp for Gateway {
         if let Some(picked) = &journey.picked {
             picked.endpoint.connect_failed(picked.addr);
         }
-        error.set_retry(self.again(session, journey, FailedAt::Connect));
+        error.set_retry(self.again(session, journey, Ended::Failed(FailedAt::Connect)));
         error
     }
 
@@ -659,6 +636,10 @@ impl ProxyHttp for Gateway {
         journey: &mut Journey,
         reused: bool,
     ) -> Box<Error> {
+        if std::mem::take(&mut journey.given_up) {
+            error.set_retry(true);
+            return error;
+        }
         if !exchange::blames_upstream(&error) {
             // What a client causes is never held against an instance, and never tried again.
             journey.picked = None;
@@ -668,7 +649,7 @@ impl ProxyHttp for Gateway {
         let (at, failure) = exchange::classify(&error, reused);
         journey.failure = Some(failure);
         let at = if session.response_written().is_some() { FailedAt::DuringAnswer } else { at };
-        error.set_retry(self.again(session, journey, at));
+        error.set_retry(self.again(session, journey, Ended::Failed(at)));
         error
     }
 

@@ -7,9 +7,9 @@ use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
 
 use super::live;
-use crate::base::clock::{MonoTime, WallTime};
-use crate::plan::{Upstream, UpstreamTimeouts};
-use crate::upstream::Group;
+use crate::base::clock::WallTime;
+use crate::plan::UpstreamTimeouts;
+use crate::upstream::{Group, Picked};
 
 /// Which connections may be shared: those of requests, or a health check's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,23 @@ pub enum Use {
     Requests,
     /// Used once: a check that reuses a connection would not notice that no new ones are accepted.
     Check,
+}
+
+/// The peer for one exchange with a chosen instance, whose answer is waited for so long; `left` of the time for all attempts, if any was set.
+pub fn within(
+    upstream: &live::Upstream,
+    picked: &Picked,
+    patience: Duration,
+    left: Option<Duration>,
+) -> HttpPeer {
+    let mut peer = of(upstream, picked.addr, picked.endpoint.name(), Use::Requests);
+    peer.options.read_timeout = Some(patience);
+    if let Some(left) = left {
+        let connect = Some(shortened(upstream.group.plan().timeouts.connect, left));
+        peer.options.connection_timeout = connect;
+        peer.options.total_connection_timeout = connect;
+    }
+    peer
 }
 
 /// The peer for one exchange with `addr`, the address of the instance called `name`.
@@ -38,16 +55,10 @@ fn set_timeouts(peer: &mut HttpPeer, timeouts: &UpstreamTimeouts) {
     peer.options.idle_timeout = Some(timeouts.idle);
 }
 
-/// What is left of the time for all attempts, the first of which began at `first`; `None` when none is set.
-pub fn time_left(upstream: &Upstream, first: Option<MonoTime>, now: MonoTime) -> Option<Duration> {
-    let total = upstream.timeouts.total?;
-    Some(total.saturating_sub(first.map_or(Duration::ZERO, |first| now.since(first))))
-}
-
 /// Whether an instance has been silent for as long as one is waited for, so that it may be blamed: not when less time was left for it. A little less
 /// will do, since timers and clocks are not one.
-pub fn is_silent(upstream: &Upstream, silence: Duration) -> bool {
-    silence >= upstream.timeouts.read.mul_f64(0.95)
+pub fn is_silent(patience: Duration, silence: Duration) -> bool {
+    silence >= patience.mul_f64(0.95)
 }
 
 /// The time for one read when so much is left; never zero, which would mean no limit to some.

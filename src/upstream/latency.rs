@@ -27,7 +27,16 @@ impl Latency {
     }
 
     pub(super) fn note(&self, now: MonoTime, took: Duration, decay: Duration) {
-        let (nanos, at) = self.meter().with(now, took, decay).parts();
+        self.store(self.meter().with(now, took, decay));
+    }
+
+    /// Goes on from what is known of the same endpoint.
+    pub(super) fn resume(&self, known: &Self) {
+        self.store(known.meter());
+    }
+
+    fn store(&self, meter: Meter) {
+        let (nanos, at) = meter.parts();
         self.nanos.store(nanos, Ordering::Relaxed);
         self.at.store(at.as_nanos(), Ordering::Relaxed);
     }

@@ -32,6 +32,7 @@ mod latency;
 mod outcome;
 mod pool;
 pub mod probe;
+pub mod retries;
 pub mod state;
 mod succession;
 
@@ -283,6 +284,12 @@ impl Group {
     /// Whether endpoint `index` is one that requests may be sent to, be it full at this moment.
     pub fn is_usable(&self, index: usize) -> bool {
         self.candidates().nth(index).is_some_and(|candidate| candidate.up && candidate.weight > 0)
+    }
+
+    /// Whether there is an endpoint beside those `tried` that requests may be sent to.
+    pub fn has_others(&self, tried: &[usize]) -> bool {
+        let usable = |(index, c): (usize, Candidate)| c.up && c.weight > 0 && !tried.contains(&index);
+        self.candidates().enumerate().any(usable)
     }
 
     /// The hash of what of a request decides who is chosen; `None`: nothing does, or it has none of it.

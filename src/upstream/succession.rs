@@ -93,6 +93,7 @@ impl Endpoint {
         self.since.store(known.since.load(Ordering::Relaxed), Ordering::Relaxed);
         self.returned.store(known.returned.load(Ordering::Relaxed), Ordering::Relaxed);
         self.prefer_v6.store(known.prefer_v6.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.latency.resume(&known.latency);
         self.addrs.store(known.addrs.load_full());
         self.resolved.store(known.resolved.load(Ordering::Acquire), Ordering::Release);
         self.report_up();

@@ -30,6 +30,7 @@ cert = "base.pem"
 key = "base.key"
 [upstreams.api.sticky]
 [upstreams.api.eject]
+[upstreams.api.retry_budget]
 [upstreams.api.breaker]
 [caches.api]
 ttl = "5m"

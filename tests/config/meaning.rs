@@ -93,7 +93,7 @@ fn variables_stand_in_texts_lists_and_for_numbers() {
     assert_eq!(plan.server.trusted_proxies.0[0].to_string(), "10.0.0.0/8");
     assert_eq!(plan.log.access, AccessLog::File("/logs/$a.log".into()));
     assert_eq!(plan.upstreams[0].servers[0].addr, "api-1:8001");
-    assert_eq!(plan.upstreams[0].tries, 4);
+    assert_eq!(plan.upstreams[0].trying.tries, Some(4));
     assert!(!plan.caches[0].rules.heuristic);
 }
 

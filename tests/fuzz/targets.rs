@@ -1,8 +1,14 @@
 //! The readers of foreign bytes, each with what must hold of whatever it reads. Run by cargo-fuzz (fuzz_targets/) and, over the corpus and
 //! random changes of it, by every test run (tests/fuzz.rs).
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method};
+use vanne::balance::ewma::Meter;
+use vanne::balance::{Candidate, Choice, HashOn, Method as Way, Picker, Room};
+use vanne::base::clock::MonoTime;
+use vanne::base::dice::Dice;
 use vanne::base::fields::Pairs;
 use vanne::cache::{date, directive, range, record, vary};
 use vanne::config::{Overrides, Source, load};
@@ -29,6 +35,7 @@ pub const ALL: &[(&str, Target)] = &[
     ("ward", ward),
     ("lists", lists),
     ("edits", edits),
+    ("balance", balance),
 ];
 
 /// Chunked content: what is written anew means the same, however the input was cut.
@@ -251,4 +258,57 @@ fn fields<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Vec<(&'a str, &'a [u8])>
 fn split(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
     let at = text.iter().position(|byte| *byte == at)?;
     Some((&text[..at], &text[at + 1..]))
+}
+
+/// A fleet as bytes tell it: who is chosen may be, and nobody is chosen only when nobody may be.
+pub fn balance(input: &[u8]) {
+    let Some((&[way, size, seed], orders)) = input.split_first_chunk::<3>() else { return };
+    let decay = Duration::from_secs(1);
+    let ways = [
+        Way::RoundRobin,
+        Way::LeastConn,
+        Way::IpHash,
+        Way::ConsistentHash { on: HashOn::Client, load: 0 },
+        Way::ConsistentHash { on: HashOn::Client, load: 100 },
+        Way::P2c { decay },
+        Way::Random,
+    ];
+    let size = 1 + usize::from(size) % 9;
+    let endpoints: Vec<_> = (0..size).map(|i| (format!("10.0.0.{i}:80"), i as u32 % 4)).collect();
+    let picker = Picker::new(&ways[usize::from(way) % ways.len()], &endpoints);
+    let mut dice = Dice::seeded(seed.into());
+    let mut fleet: Vec<Candidate> = endpoints
+        .iter()
+        .map(|(_, weight)| Candidate { weight: *weight, up: true, ..Candidate::default() })
+        .collect();
+    for (turn, order) in orders.chunks_exact(2).enumerate() {
+        let (now, value) = (MonoTime::from_millis(turn as u64 * 100), order[1]);
+        let it = &mut fleet[usize::from(order[0] >> 4) % size];
+        match order[0] % 8 {
+            0 => it.up = value % 2 == 0,
+            1 => it.weight = u32::from(value).pow(4),
+            2 => it.backup = value % 2 == 0,
+            3 => it.room = [Room::Free, Room::Overflow, Room::Full][usize::from(value) % 3],
+            4 => it.meter = it.meter.with(now, Duration::from_micros(1 << (value % 40)), decay),
+            5 => (it.in_flight, it.meter) = (u32::from(value).pow(4), Meter::default()),
+            _ => {}
+        }
+        let tried: Vec<usize> =
+            (0..size).filter(|i| value >> (i % 8) & 1 == 1 && order[0] % 8 == 6).collect();
+        let (bound, key) = (Some(usize::from(value) % 16), (value % 3 > 0).then_some(u64::from(value)));
+        let choice = &mut Choice { candidates: &fleet, tried: &tried, bound, key, now, dice: &mut dice };
+        may_be(picker.pick(choice), &fleet, &tried);
+    }
+}
+
+fn may_be(chosen: Option<usize>, fleet: &[Candidate], tried: &[usize]) {
+    let left = |i: &usize| fleet[*i].weight > 0 && !tried.contains(i);
+    let up = |backup| (0..fleet.len()).filter(left).any(|i| fleet[i].up && fleet[i].backup == backup);
+    let (primary, backup) = (up(false), up(true));
+    let among = |c: &Candidate| (c.up && c.backup != primary) || !(primary || backup);
+    let may = |i: &usize| left(i) && among(&fleet[*i]) && fleet[*i].room != Room::Full;
+    match chosen {
+        Some(chosen) => assert!(may(&chosen), "{chosen} of {fleet:?}, tried {tried:?}"),
+        None => assert!(!(0..fleet.len()).any(|i| may(&i)), "nobody of {fleet:?}, tried {tried:?}"),
+    }
 }

@@ -67,6 +67,10 @@ mod sticky;
 
 mod split;
 
+mod retry;
+
+mod storm;
+
 mod health;
 
 mod operate;

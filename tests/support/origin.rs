@@ -264,6 +264,7 @@ struct Shared {
     seen: watch::Sender<Vec<Request>>,
     violations: Mutex<Vec<String>>,
     connections: AtomicUsize,
+    open: Arc<AtomicUsize>,
     running: Mutex<Option<Running>>,
 }
 
@@ -288,6 +289,7 @@ impl Origin {
             seen: watch::Sender::new(Vec::new()),
             violations: Mutex::default(),
             connections: AtomicUsize::new(0),
+            open: Arc::default(),
             running: Mutex::new(None),
         };
         Self { shared: Arc::new(shared) }
@@ -403,6 +405,11 @@ impl Origin {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
+    /// How many of them are open now.
+    pub fn open_connections(&self) -> usize {
+        self.shared.open.load(Ordering::SeqCst)
+    }
+
     /// What reached it and breaks the grammar, or ended in the middle of a head.
     pub fn violations(&self) -> Vec<String> {
         self.shared.violations.lock().unwrap().clone()
@@ -447,6 +454,22 @@ fn matches(request: &Request, target: &str) -> bool {
     request.target == target || request.path() == target
 }
 
+/// Counts a connection while it is open.
+struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    fn enter(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopped: oneshot::Receiver<()>) {
     let mut exchanges = JoinSet::new();
     loop {
@@ -455,7 +478,12 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopped: oneshot
             _ = &mut stopped => break,
             Ok((stream, _)) = listener.accept() => {
                 let number = shared.connections.fetch_add(1, Ordering::SeqCst);
-                exchanges.spawn(serve(stream, number, shared.clone()));
+                let open = Open::enter(&shared.open);
+                let serving = serve(stream, number, shared.clone());
+                exchanges.spawn(async move {
+                    serving.await;
+                    drop(open);
+                });
             }
         }
     }

@@ -11,6 +11,7 @@ mod routes;
 mod split;
 mod sticky;
 mod tls;
+mod trying;
 mod upstreams;
 mod ward;
 

@@ -7,7 +7,7 @@ use http::StatusCode;
 
 use super::caches::is_without_ttl;
 use super::ward::{Shared, ward};
-use super::{CACHES, UPSTREAMS, resolve, split};
+use super::{CACHES, UPSTREAMS, resolve, split, trying};
 use crate::base::name::RouteName;
 use crate::cache::content::{ContentKey, Form, Pointer, StoreWhen};
 use crate::cache::{Lifetimes, TtlMode};
@@ -156,6 +156,7 @@ fn route(
 ) -> Option<Route> {
     let action = action(file, table, spot, reader);
     let split = split::of(file, table, reader);
+    let trying = trying::of_route(table, reader);
     let rewrite = rewrite(table, reader);
     let cache = table.cache.optional().map(|cache| cache.map(|cache| &cache.0));
     let content_key = cache.and_then(|cache| content_key(cache, reader));
@@ -166,6 +167,7 @@ fn route(
         split: split?,
         rewrite: rewrite?,
         max_body_size: table.max_body_size.optional()?.map(|size| size.0),
+        trying: trying?,
         priority: *table.priority.value()?,
         content_key: content_key?,
         store_when: Arc::new(store_when(cache?)?),
@@ -319,6 +321,10 @@ fn ignored_by_respond(table: &RouteTable, reader: &mut Reader<'_>) {
     let settings = [
         ("cache", table.cache.written, &table.cache.spot),
         ("split", table.split.written, &table.split.spot),
+        ("timeout", table.timeout.written, &table.timeout.spot),
+        ("try_timeout", table.try_timeout.written, &table.try_timeout.spot),
+        ("tries", table.tries.written, &table.tries.spot),
+        ("retry_on", table.retry_on.written, &table.retry_on.spot),
         ("priority", table.priority.written, &table.priority.spot),
         ("request_headers", table.request_headers.written, &table.request_headers.spot),
         ("strip_prefix", table.strip_prefix.written, &table.strip_prefix.spot),

@@ -1,10 +1,8 @@
 //! Upstreams: instances that can be used, health checks that ask something.
 
-use std::time::Duration;
-
 use super::failures;
 use super::health::health;
-use super::onward;
+use super::{onward, trying};
 use crate::balance::Method;
 use crate::balance::sticky::{Cookie, SameSite, Secure};
 use crate::base::name::UpstreamName;
@@ -43,11 +41,11 @@ fn upstream(name: &str, table: &UpstreamTable, reader: &mut Reader<'_>) -> Optio
         timeouts: UpstreamTimeouts {
             connect: time(&table.connect_timeout)?,
             read: time(&table.read_timeout)?,
-            total: total(table, reader)?,
             write: time(&table.write_timeout)?,
             idle: time(&table.idle_timeout)?,
         },
-        tries: table.tries.value()?.as_u32(),
+        trying: trying::of_upstream(table, reader)?,
+        retry_budget: trying::budget(table)?,
         pool: match table.pool.value()? {
             OrOff::On(pool) => Some(self::pool(pool, &table.health, reader)?),
             OrOff::Off => None,
@@ -149,20 +147,6 @@ fn sticky(table: &StickyTable, reader: &mut Reader<'_>) -> Option<Sticky> {
         return None;
     }
     Some(Sticky { cookie, key })
-}
-
-/// `Some(None)`: none is set.
-fn total(table: &UpstreamTable, reader: &mut Reader<'_>) -> Option<Option<Duration>> {
-    let Some(total) = table.timeout.optional()?.map(|total| total.0) else { return Some(None) };
-    if total < time(&table.read_timeout)? {
-        reader.report(
-            Problem::of(&table.timeout.spot, "the time for all attempts is less than that for one read")
-                .also(&table.read_timeout.spot, "one read may take longer")
-                .help("write a longer `timeout`, or a shorter `read_timeout`"),
-        );
-        return None;
-    }
-    Some(Some(total))
 }
 
 fn pool(table: &PoolTable, health: &Set<OrOff<HealthTable>>, reader: &mut Reader<'_>) -> Option<Pool> {

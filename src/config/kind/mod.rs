@@ -16,7 +16,7 @@ pub use text::{
     Asked, CookieName, JsonPlace, JsonPointer, Label, Path, Prefix, Pseudonym, Regexp, Text, Token,
 };
 pub use ward::{Authorization, FieldValue, FrameWord, Hits, PerTime, RealmText, Scope, UserLine, user_help};
-pub use word::{Balance, BodyForm, CheckType, Level, Versions};
+pub use word::{Balance, BodyForm, CheckType, Level, RetryOn, Versions};
 
 /// Letters, digits and what may stand between them in a name.
 fn is_name_byte(b: u8) -> bool {

@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 use toml::de::{DeTable, DeValue};
 
 use super::group::List;
+use super::number::Statuses;
 use super::text::{CookieName, Label};
 use crate::balance::HashOn;
 use crate::balance::sticky::{SameSite, Secure};
@@ -170,6 +171,42 @@ pub enum Versions {
 words! { Versions, "a way to store several versions",
     "apart" => Self::Apart,
     "together" => Self::Together,
+}
+
+/// Which attempts are followed by another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryOn {
+    /// Those whose connection broke before the answer.
+    Closed,
+    /// Those that met silence.
+    Timeout,
+    /// Those that were answered with one of these statuses.
+    Statuses(u16, u16),
+}
+
+impl Setting for RetryOn {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        match node.value {
+            DeValue::String(text) if text == "closed" => Some(Self::Closed),
+            DeValue::String(text) if text == "timeout" => Some(Self::Timeout),
+            DeValue::String(text) if !text.starts_with(|c: char| c.is_ascii_digit() || c == '$') => {
+                reader.report(
+                    Problem::of(
+                        &node.spot,
+                        format!("\"{}\" is not a reason to try again", text.escape_debug()),
+                    )
+                    .help("write \"closed\", \"timeout\", or a status like 503 or \"502-504\""),
+                );
+                None
+            }
+            _ => Statuses::<400, 599>::read(node, reader)
+                .map(|statuses| Self::Statuses(statuses.0, statuses.1)),
+        }
+    }
+
+    fn schema() -> Json {
+        json!({ "anyOf": [{ "enum": ["closed", "timeout"] }, Statuses::<400, 599>::schema()] })
+    }
 }
 
 /// How a request's content enters its key.

@@ -31,10 +31,10 @@ use crate::proxy::admin::AdminApp;
 use crate::proxy::connection::{Connections, Open};
 use crate::proxy::live::{Cache, Live, Upstream};
 use crate::proxy::probe::Prober;
-use crate::store::Store;
 use crate::store::flight::Flights;
 use crate::store::redis::RedisTier;
 use crate::store::uses::Uses;
+use crate::store::{Sizes, Store};
 use crate::upstream::{Group, probe};
 
 /// Large enough that the head and the content of a small answer leave in one write; larger content is written past it. Every open connection holds
@@ -173,12 +173,21 @@ fn cache(plan: &plan::Cache, redis: Option<Arc<RedisTier>>, clock: &Arc<Clock>, 
     Cache {
         name: plan.name.to_string(),
         rules: plan.rules.clone(),
-        store: Store::new(plan.memory, plan.max_object, redis, clock.clone(), numbers.clone()),
+        store: Store::new(plan.memory, sizes(plan, redis.is_some()), redis, clock.clone(), numbers.clone()),
         uses: (plan.rules.min_uses > 1).then(Uses::default),
         flights: Arc::new(Flights::default()),
-        max_object: plan.max_object.0,
         wait_timeout: plan.wait_timeout,
         metrics: numbers,
+    }
+}
+
+/// What is too large for memory is kept in Redis alone; without one all that is stored lies in memory.
+fn sizes(plan: &plan::Cache, redis: bool) -> Sizes {
+    let stored = plan.max_object;
+    let unsaid = if redis { plan::MEMORY_OBJECT } else { stored };
+    Sizes {
+        memory: plan.memory_max_object.unwrap_or(unsaid).min(stored),
+        stored: if redis { stored } else { plan.memory_max_object.unwrap_or(stored) },
     }
 }
 

@@ -290,9 +290,14 @@ pub struct Cache {
     pub memory: ByteSize,
     /// Larger answers are passed on and not stored.
     pub max_object: ByteSize,
+    /// Larger answers are kept in Redis alone; at most `max_object`. `None`: `max_object`, but no more than [`MEMORY_OBJECT`] where there is a Redis.
+    pub memory_max_object: Option<ByteSize>,
     /// How long a request waits for another's fetch of the same answer before it fetches for itself.
     pub wait_timeout: Duration,
 }
+
+/// The largest answer kept in memory over a Redis when nothing else is said.
+pub const MEMORY_OBJECT: ByteSize = ByteSize::mib(8);
 
 /// What happens to a matched request.
 #[derive(Debug, Clone)]

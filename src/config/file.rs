@@ -247,8 +247,11 @@ table! {
         ttl_by_status: ByStatus<AnyTime> = {}, or { "404" = "10s", "500-599" = "1s" };
         /// The share of the memory tier that this cache may fill.
         memory: Size<65_536, { u64::MAX }> = "256MiB", or "64MiB";
-        /// Larger answers are passed on and not stored.
+        /// Larger answers are passed on and not stored. Where there is a Redis it may be large ("1GiB"): large answers are written to it and read
+        /// from it piece by piece, and never held as a whole.
         max_object: Size<1, { u64::MAX }> = "8MiB", or "1MiB";
+        /// Larger answers are kept in Redis alone. Not written: "8MiB" at most; without a Redis whatever is stored is kept in memory.
+        memory_max_object: Size<1, { u64::MAX }> = absent, or "512KiB";
         /// For this long past freshness, serve the old answer at once and fetch a new one meanwhile, unless the origin says otherwise.
         stale_while_revalidate: AnyTime = "0s", or "10m";
         /// For this long past freshness, serve the old answer when the instances fail (unreachable, too late, 500, 502, 503 or 504), unless

@@ -214,7 +214,8 @@ impl CacheMetrics {
         self.0.collapsed.inc();
     }
 
-    /// An answer was stored, or why not (`stored`, or a word of `cache::policy::Refuse`, or `too-large`, `truncated`).
+    /// An answer was stored, or why not (`stored`, or a word of `cache::policy::Refuse`, or `too-large`, `truncated`, `redis` (it was too large
+    /// for memory, and Redis did not take it)).
     pub fn store(&self, result: &'static str) {
         self.0.stores.with([result], IntCounter::inc);
     }
@@ -238,7 +239,8 @@ impl RedisMetrics {
         self.0.commands.with([command], |series| series.observe(took.as_secs_f64()));
     }
 
-    /// A failure: `timeout`, `connection`, `response`, `damaged`, `circuit-open`, `dropped` (a write given up because the queue was full).
+    /// A failure: `timeout`, `connection`, `response`, `damaged`, `missing` (a piece of a large body), `circuit-open`,
+    /// `dropped` (a write given up because Redis was too far behind).
     pub fn error(&self, kind: &'static str) {
         self.0.errors.with([kind], IntCounter::inc);
     }
@@ -630,10 +632,10 @@ const LOOKUPS: [[&str; 2]; 6] = [
     ["memory", "error"],
 ];
 const TIERS: [[&str; 1]; 2] = [["memory"], ["redis"]];
-const STORES: [[&str; 1]; 3] = [["stored"], ["too-large"], ["truncated"]];
+const STORES: [[&str; 1]; 4] = [["stored"], ["too-large"], ["truncated"], ["redis"]];
 const COMMANDS: [[&str; 1]; 3] = [["get"], ["set"], ["del"]];
-const REDIS_ERRORS: [[&str; 1]; 6] =
-    [["timeout"], ["connection"], ["response"], ["damaged"], ["circuit-open"], ["dropped"]];
+const REDIS_ERRORS: [[&str; 1]; 7] =
+    [["timeout"], ["connection"], ["response"], ["damaged"], ["missing"], ["circuit-open"], ["dropped"]];
 const RETRIES: [[&str; 1]; 4] = [["connect"], ["reused-connection"], ["before-answer"], ["timeout"]];
 
 const REJECTIONS: [[&str; 1]; 2] = [["full"], ["timeout"]];
@@ -721,6 +723,7 @@ pub(super) mod tests {
                 rules: Default::default(),
                 memory: ByteSize::mib(1),
                 max_object: ByteSize::kib(1),
+                memory_max_object: None,
                 wait_timeout: Duration::from_secs(1),
             }],
             routes: vec![

@@ -146,7 +146,7 @@ pub const LABELS: &[(&str, &str)] = &[
     ("instance", "`host:port` as written in the configuration"),
     (
         "kind",
-        "`timeout`, `connection`, `response`, `damaged`, `circuit-open`, `dropped` (a write given up because the queue was full)",
+        "`timeout`, `connection`, `response`, `damaged`, `missing` (a piece of a large body), `circuit-open`, `dropped` (a write given up because Redis was too far behind)",
     ),
     (
         "method",

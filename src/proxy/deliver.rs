@@ -1,5 +1,6 @@
 //! Sending an answer to the client, from storage or while it is being fetched: conditions, ranges, fields, content.
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -12,6 +13,8 @@ use crate::cache::range::{self, Part, Selection};
 use crate::fast_path::head::{self, Ours};
 use crate::forward;
 use crate::store::flight::{End, Reader};
+use crate::store::redis::Trouble;
+use crate::store::redis::pieces::Reading;
 use crate::store::{Body, Entry};
 
 /// What is told about an answer, beside its own fields.
@@ -46,20 +49,56 @@ pub async fn interim(session: &mut Session, head: &ResponseHeader) -> Result<()>
     session.write_response_header(Box::new(head), false).await
 }
 
+/// What came of sending a stored answer.
+pub enum Sent {
+    /// The client has it.
+    Yes,
+    /// Its content cannot be read, as was found before anything was sent.
+    Unreadable(Trouble),
+}
+
 /// Sends a stored answer.
 ///
 /// # Errors
-/// When the client's connection broke.
-pub async fn entry(session: &mut Session, entry: &Entry, age: u64, told: &Told) -> Result<()> {
+/// When the client's connection broke, or the content could not be read to its end: the connection must then be closed, so that the client sees it.
+pub async fn entry(session: &mut Session, entry: &Entry, age: u64, told: &Told) -> Result<Sent> {
     let record = &entry.record;
+    let at_hand = entry.body.apart().is_none();
     let (mut head, content) =
-        select(session, record.status, &record.fields, Some(entry.body.len()), entry.body.len(), true)?;
+        select(session, record.status, &record.fields, Some(entry.body.len()), entry.body.len(), at_hand)?;
     let whole = matches!(content, Content::Whole) || session.req_header().method == Method::HEAD;
     let length = head::stated_length(head.status, record.status, entry.body.len()).filter(|_| whole);
     tell(&mut head, told, Some(age), length)?;
-    dated::keep(session, &head);
     let content = if session.req_header().method == Method::HEAD { Content::None } else { content };
-    send_stored(session, head, &entry.body, content).await
+    let part = match (&content, at_hand) {
+        (Content::Whole, false) => Some((0, u64::MAX)),
+        (Content::Part(part), false) => Some((part.first, part.last)),
+        _ => None,
+    };
+    let Some(mut reading) = part.and_then(|(first, last)| entry.body.read(first, last)) else {
+        dated::keep(session, &head);
+        return send_stored(session, head, &entry.body, content).await.map(|()| Sent::Yes);
+    };
+    let first = match reading.next().await.transpose() {
+        Ok(first) => first,
+        Err(trouble) => return Ok(Sent::Unreadable(trouble)),
+    };
+    dated::keep(session, &head);
+    session.write_response_header(Box::new(head), false).await?;
+    send_read(session, first, reading).await.map(|()| Sent::Yes)
+}
+
+/// Sends content piece by piece as it is read.
+async fn send_read(session: &mut Session, mut next: Option<Bytes>, mut reading: Reading) -> Result<()> {
+    while let Some(bytes) = next {
+        session.write_response_body(Some(bytes), false).await?;
+        next = reading
+            .next()
+            .await
+            .transpose()
+            .map_err(|trouble| Error::explain(ErrorType::ConnectionClosed, trouble.as_str()).into_up())?;
+    }
+    session.write_response_body(None, true).await
 }
 
 /// Sends an answer that is being fetched, piece by piece as it comes.

@@ -62,8 +62,6 @@ pub struct Cache {
     pub uses: Option<Uses>,
     /// What it is fetching.
     pub flights: Arc<Flights<Word>>,
-    /// Larger answers are not stored.
-    pub max_object: u64,
     /// How long a request waits for another's fetch.
     pub wait_timeout: Duration,
     /// Its numbers.

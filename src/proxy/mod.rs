@@ -40,6 +40,7 @@ pub mod deliver;
 pub mod exchange;
 pub mod fill;
 pub mod journey;
+mod keep;
 pub mod live;
 pub mod onward;
 mod patience;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderMap, Method, header};
 use pingora::proxy::Session;
 
-use super::deliver::{self, Told};
+use super::deliver::{self, Sent, Told};
 use super::exchange::Destination;
 use super::fill::{Fill, Source, Stored, Word};
 use super::journey::Journey;
@@ -140,12 +140,17 @@ impl Gateway {
     ) -> pingora::Result<()> {
         let mut slot = None;
         for _ in 0..LOOKS {
-            let found = asked.cache.store.lookup(&asked.key, &asked.fields).await;
-            let reuse = found.entry.as_ref().map(|entry| self.judge(&entry.record, asked));
-            if let (Some(entry), Some(reuse)) = (&found.entry, reuse)
-                && !matches!(reuse, Reuse::Validate(_))
+            let mut found = asked.cache.store.lookup(&asked.key, &asked.fields).await;
+            let mut reuse = found.entry.as_ref().map(|entry| self.judge(&entry.record, asked));
+            if let (Some(entry), Some(how)) = (&found.entry, reuse)
+                && !matches!(how, Reuse::Validate(_))
             {
-                return self.serve_stored(session, journey, asked, &found, entry, reuse).await;
+                match self.serve_stored(session, journey, asked, &found, entry, how).await? {
+                    Sent::Yes => return Ok(()),
+                    Sent::Unreadable(trouble) => {
+                        (found.entry, found.trouble, reuse) = (None, Some(trouble.as_str()), None);
+                    }
+                }
             }
             if asked.directives.only_if_cached {
                 return self.fail(session, journey, Failure::OnlyIfCached).await;
@@ -181,7 +186,7 @@ impl Gateway {
         found: &Found,
         entry: &Arc<Entry>,
         reuse: Reuse,
-    ) -> pingora::Result<()> {
+    ) -> pingora::Result<Sent> {
         journey.cache = match (reuse, found.tier) {
             (Reuse::Fresh, Tier::Memory) => CacheResult::HitMemory,
             (Reuse::Fresh, Tier::Redis) => CacheResult::HitRedis,
@@ -351,8 +356,10 @@ impl Gateway {
         };
         journey.note_source(&source);
         let outcome = fetched.outcome(source.status, false, Some(self.ttl(&entry.record)));
-        self.deliver_entry(session, journey, entry, &outcome, detail).await?;
-        Ok(Followed::Served)
+        match self.deliver_entry(session, journey, entry, &outcome, detail).await? {
+            Sent::Yes => Ok(Followed::Served),
+            Sent::Unreadable(_) => Ok(Followed::Again(None)),
+        }
     }
 
     fn note_fetch(&self, journey: &mut Journey, asked: &Asked, fetched: &Fetched, source: &Source) {
@@ -376,7 +383,7 @@ impl Gateway {
         entry: &Arc<Entry>,
         outcome: &CacheOutcome,
         detail: Option<&str>,
-    ) -> pingora::Result<()> {
+    ) -> pingora::Result<Sent> {
         let age = lookup::age_field(&entry.record, self.live.clock.wall());
         let told = self.told(journey, outcome, detail);
         deliver::entry(session, entry, age, &told).await

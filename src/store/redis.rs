@@ -9,7 +9,7 @@
 //! through the marker's generation, so removing the marker removes them all at once; what is unreachable expires, since every value is
 //! written with a lifetime.
 //!
-//! Beside them lies the log of the fleet: purges and changes (`redis/log.rs`).
+//! A large body lies apart (`redis/pieces.rs`). Beside them lies the log of the fleet: purges and changes (`redis/log.rs`).
 //!
 //! One task keeps the connections: it connects, and after a failure connects anew rather than trust a connection on which answers are
 //! outstanding. Another makes the queued writes (`store::behind`). Requests only ever read, within their budget.
@@ -29,19 +29,21 @@ use super::behind::{Ahead, Batch, Behind, Job, Limits, Ticket, Variant};
 use super::breaker::Breaker;
 use super::lock;
 use super::memory::Hash;
-use super::purges::{Purges, Seal};
-use super::{Entry, Reach};
+use super::purges::Purges;
+use super::{Body, Entry, Reach};
 use crate::base::clock::{Clock, MonoTime, WallTime};
 use crate::base::dice::Dice;
 use crate::cache::purge::{Force, Label};
-use crate::cache::record::{self, Stored, VARIANTS_SUM, Variants};
+use crate::cache::record::{self, Apart, Stored, VARIANTS_SUM, Variants};
 use crate::observe::metrics::RedisMetrics;
 use crate::plan;
 
 mod log;
+pub mod pieces;
 
 use self::log::Standing;
 pub use self::log::{Listener, Told};
+use self::pieces::{INLINE, Pieces, Upload};
 
 /// Failures in a row after which Redis is left alone.
 const FAILURES: u32 = 5;
@@ -97,6 +99,8 @@ pub enum Trouble {
     CircuitOpen,
     /// What it holds cannot be read.
     Damaged,
+    /// A part of what it holds is gone.
+    Missing,
 }
 
 impl Trouble {
@@ -107,6 +111,7 @@ impl Trouble {
             Self::Error => "redis-error",
             Self::CircuitOpen => "redis-circuit-open",
             Self::Damaged => "redis-damaged",
+            Self::Missing => "redis-missing",
         }
     }
 }
@@ -206,6 +211,21 @@ impl RedisTier {
         Reader { shared: &self.shared, side: usize::from(primary[0] & 1), deadline }
     }
 
+    /// Begins to write a body that is too large to be held until all of it is there.
+    pub(super) fn upload(&self, primary: Hash) -> Upload {
+        Upload::begin(self.shared.clone(), primary)
+    }
+
+    /// A body whose place was read from the value of this name.
+    pub(super) fn body(&self, primary: Hash, name: &str, place: Apart) -> Body {
+        Body::lying_apart(Arc::new(Pieces::new(self.shared.clone(), primary, Some(name.to_owned()), place)))
+    }
+
+    /// Whether Redis is asked at all.
+    pub(super) fn is_asked(&self) -> bool {
+        lock(&self.shared.breaker).is_closed()
+    }
+
     /// The name in Redis of what lies under a key itself.
     pub(super) fn key(&self, primary: &Hash) -> String {
         self.shared.key(primary)
@@ -299,10 +319,12 @@ enum Link {
     Down,
 }
 
-/// Reads and writes apart, so that a request's read never stands behind a large write.
+/// Reads and writes apart, and large values apart from small ones, so that a request's read never stands behind something large.
 struct Connections {
     reads: [MultiplexedConnection; 2],
     write: MultiplexedConnection,
+    pieces_in: MultiplexedConnection,
+    pieces_out: MultiplexedConnection,
 }
 
 struct Shared {
@@ -441,10 +463,12 @@ impl Shared {
             .set_response_timeout(None)
             .set_pipeline_buffer_size(CHANNEL);
         let open = || self.client.get_multiplexed_async_connection_with_config(&config);
-        let opened =
-            timeout(CONNECT.max(self.budget), async { tokio::try_join!(open(), open(), open()) }).await;
-        let (one, two, write) = opened.map_err(|_| Failure::Timeout)?.map_err(|e| Failure::of(&e))?;
-        let connections = Connections { reads: [one, two], write };
+        let opened = timeout(CONNECT.max(self.budget), async {
+            tokio::try_join!(open(), open(), open(), open(), open())
+        });
+        let opened = opened.await.map_err(|_| Failure::Timeout)?.map_err(|e| Failure::of(&e))?;
+        let (one, two, write, pieces_in, pieces_out) = opened;
+        let connections = Connections { reads: [one, two], write, pieces_in, pieces_out };
         let mut probe = connections.reads[0].clone();
         let ping = ::redis::cmd("PING");
         let answer = timeout(self.budget, ping.query_async::<Value>(&mut probe)).await;
@@ -578,25 +602,42 @@ impl Shared {
     /// Answers whether every removal was made.
     async fn write(&self, batch: Batch) -> bool {
         let now = self.clock.wall();
+        let replaced = self.bodies_of(batch.iter().filter_map(|(_, job)| self.replaces(job)).collect()).await;
         let mut pipe = Pipe::default();
         let mut sent = Batch::with_capacity(batch.len());
         for (ticket, job) in batch {
-            if self.add(&mut pipe, &job, now) {
+            if self.add(&mut pipe, &job, now).await {
                 sent.push((ticket, job));
             } else {
                 lock(&self.behind).over(ticket, &job);
             }
         }
         match self.send(pipe).await {
-            Ok(replies) => self.conclude(sent, replies, now).await,
+            Ok(replies) => {
+                self.let_go(replaced.into_iter().filter(|(_, place)| !is_named(&sent, place)).collect())
+                    .await;
+                self.conclude(sent, replies, now).await
+            }
             Err(_) => self.abandon(sent),
         }
     }
 
-    /// Adds the command of a write; `false` when what it would write is past its use.
-    fn add(&self, pipe: &mut Pipe, job: &Job, now: WallTime) -> bool {
+    /// The key and the name under which a write may leave a body without a name.
+    fn replaces(&self, job: &Job) -> Option<(Hash, String)> {
         match job {
-            Job::Answer { name, entry, seal } => pipe.set(&self.key(name), entry, seal, now),
+            Job::Remove { name } => Some((*name, self.key(name))),
+            Job::Answer { name, entry, .. } if entry.body.len() > INLINE => Some((*name, self.key(name))),
+            _ => None,
+        }
+    }
+
+    /// Adds the command of a write; `false` when what it would write is past its use, or its body could not be written.
+    async fn add(&self, pipe: &mut Pipe, job: &Job, now: WallTime) -> bool {
+        match job {
+            Job::Answer { name, entry, seal } => {
+                let Some(form) = self.value(name, entry, seal, now).await else { return false };
+                pipe.set(&self.key(name), form, entry, now)
+            }
             Job::Variant(v) => {
                 let Some(lifetime) = lifetime(&v.entry, now) else { return false };
                 let form = record::encode(&Stored::Variants((*v.candidate).clone()));
@@ -612,15 +653,21 @@ impl Shared {
 
     /// Sends a pipeline within the budget its size gives it. One reply per command.
     async fn send(&self, pipe: Pipe) -> Result<Vec<RedisResult<Value>>, Failure> {
+        self.send_on(pipe, |connections| &connections.write).await
+    }
+
+    async fn send_on(
+        &self,
+        pipe: Pipe,
+        which: impl Fn(&Connections) -> &MultiplexedConnection,
+    ) -> Result<Vec<RedisResult<Value>>, Failure> {
         if pipe.labels.is_empty() {
             return Ok(Vec::new());
         }
         let started = self.clock.mono();
-        let budget = WRITE.max(self.budget)
-            + Duration::from_millis(pipe.bytes.saturating_mul(1000) / WRITE_BYTES_PER_SECOND);
-        let ended = timeout(budget, async {
+        let ended = timeout(self.time_to_write(pipe.bytes), async {
             let connections = self.connections().await?;
-            let mut connection = connections.write.clone();
+            let mut connection = which(&connections).clone();
             let replies = pipe.commands.query_async::<Vec<RedisResult<Value>>>(&mut connection).await;
             let replies = replies.map_err(|e| Failure::of(&e)).and_then(|replies| {
                 if replies.len() == pipe.labels.len() { Ok(replies) } else { Err(Failure::Connection) }
@@ -695,12 +742,10 @@ impl Shared {
                 self.replace_marker(&mut pipe, &variant, now);
                 variant.candidate.clone()
             });
-            pipe.set(
-                &self.variant_key(&variant.primary, marker.generation, &variant.name),
-                &variant.entry,
-                &variant.seal,
-                now,
-            );
+            if let Some(form) = self.value(&variant.primary, &variant.entry, &variant.seal, now).await {
+                let name = self.variant_key(&variant.primary, marker.generation, &variant.name);
+                pipe.set(&name, form, &variant.entry, now);
+            }
             told.push((ticket, variant, marker));
         }
         let _ = self.send(pipe).await;
@@ -786,9 +831,8 @@ impl Pipe {
         self.commands.cmd(name)
     }
 
-    fn set(&mut self, key: &str, entry: &Entry, seal: &Seal, now: WallTime) -> bool {
+    fn set(&mut self, key: &str, form: Vec<u8>, entry: &Entry, now: WallTime) -> bool {
         let Some(lifetime) = lifetime(entry, now) else { return false };
-        let form = record::encode_answer(&entry.record, seal.epoch, entry.body.chunks());
         self.bytes += form.len() as u64;
         self.command("set", "SET").arg(key).arg(form).arg("PX").arg(lifetime);
         true
@@ -798,6 +842,16 @@ impl Pipe {
         self.command("del", "DEL").arg(key);
         true
     }
+}
+
+/// Whether one of these writes names this body anew.
+fn is_named(batch: &Batch, place: &Apart) -> bool {
+    batch.iter().any(|(_, job)| match job {
+        Job::Answer { entry, .. } => {
+            entry.body.apart().is_some_and(|pieces| pieces.place().generation == place.generation)
+        }
+        _ => false,
+    })
 }
 
 /// How long an answer is worth keeping in Redis, in milliseconds; `None` when it is not.

@@ -80,6 +80,11 @@ impl Edge {
         self.running.live.short_way.store(false, std::sync::atomic::Ordering::Relaxed);
     }
 
+    /// Where its clients come in.
+    pub fn address(&self) -> SocketAddr {
+        self.running.addresses[0]
+    }
+
     /// The operator's listener.
     pub fn admin(&self) -> Client {
         Client::new(self.running.admin.expect("the operator's listener is on"))

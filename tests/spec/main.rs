@@ -27,6 +27,8 @@ mod conformance;
 
 mod redis;
 
+mod large;
+
 mod purge;
 
 mod balance;

@@ -339,7 +339,7 @@ async fn ask(connection: &mut MultiplexedConnection, command: &Cmd) -> Result<Va
     command.query_async::<Value>(connection).await.map_err(|e| Failure::of(&e))
 }
 
-fn millis(time: Duration) -> u64 {
+pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -56,8 +56,8 @@ pub enum StartError {
     /// The access log could not be opened.
     #[error("cannot open the access log for appending: {0}")]
     AccessLog(std::io::Error),
-    /// The Redis URL does not read.
-    #[error("redis.url: {0}")]
+    /// The Redis URL does not read, or a file that it needs.
+    #[error("redis.{0}")]
     Redis(String),
 }
 

@@ -151,7 +151,7 @@ pub enum AccessLog {
 /// The shared store.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Redis {
-    /// `redis://[user[:password]@]host[:port][/db]` or `redis+unix:///path`. Holds a secret: its `Debug` hides it.
+    /// As [`crate::base::redis_url::RedisUrl`] reads it. Holds a secret: its `Debug` hides it.
     pub url: String,
     /// The budget of one operation; past it the answer counts as a miss.
     pub timeout: Duration,
@@ -159,6 +159,25 @@ pub struct Redis {
     pub prefix: String,
     /// While purges made elsewhere do not arrive: how long an answer is trusted after it was last known to be right.
     pub trust: Duration,
+    /// The file that holds the password; read again for every connection. `None`: that of `url`, if any.
+    pub password_file: Option<PathBuf>,
+    /// TLS, when `url` asks for it.
+    pub tls: RedisTls,
+}
+
+/// How the other side of TLS is known, and we to it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RedisTls {
+    /// The file of the certificates that are trusted (PEM); `None`: those of the system.
+    pub ca: Option<PathBuf>,
+    /// The file of our own certificate and those that vouch for it (PEM); given with `key`.
+    pub certificate: Option<PathBuf>,
+    /// The file of its key (PEM).
+    pub key: Option<PathBuf>,
+    /// The name its certificate must hold; `None`: the host.
+    pub name: Option<String>,
+    /// Take any certificate.
+    pub insecure: bool,
 }
 
 impl std::fmt::Debug for Redis {
@@ -168,6 +187,8 @@ impl std::fmt::Debug for Redis {
             .field("timeout", &self.timeout)
             .field("prefix", &self.prefix)
             .field("trust", &self.trust)
+            .field("password_file", &self.password_file)
+            .field("tls", &self.tls)
             .finish()
     }
 }

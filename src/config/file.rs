@@ -122,8 +122,9 @@ table! {
 table! {
     /// The store that all gateways share.
     RedisTable {
-        /// redis://[user[:password]@]host[:port][/database] or redis+unix:///path; empty for none: the memory tier alone.
-        /// REDIS_URL or --redis-url set it, too.
+        /// redis://[user[:password]@]host[:port][/database]; rediss:// for TLS; redis+unix:///path;
+        /// redis+sentinel://host,host/master; redis+cluster://host,host. Empty for none: the memory tier alone. REDIS_URL or --redis-url
+        /// set it, too.
         url: RedisUrl = "", or "redis://127.0.0.1:6379";
         /// The budget of one operation; past it the answer counts as not stored and the instances are asked.
         timeout: Timeout = "50ms", or "80ms";
@@ -132,6 +133,26 @@ table! {
         /// While Redis cannot tell what other gateways purge: how long an answer is served after it was last known to be right, before
         /// the instances are asked to confirm it.
         trust: AnyTime = "10s", or "1m";
+        /// The file that holds the password, in place of one in the url. It is read again for every connection.
+        password_file: Text = absent, or "/run/secrets/redis";
+        /// TLS, for a url that begins with rediss.
+        tls: RedisTlsTable = {}, or { ca = "/etc/vanne/ca.pem" };
+    }
+}
+
+table! {
+    /// TLS to Redis.
+    RedisTlsTable {
+        /// The file of the certificates that are trusted (PEM). Not written: those of the system.
+        ca: Text = absent, or "/etc/vanne/ca.pem";
+        /// The file of our own certificate (PEM), for a Redis that asks for one.
+        cert: Text = absent, or "/etc/vanne/client.pem";
+        /// The file of its key (PEM).
+        key: Text = absent, or "/etc/vanne/client.key";
+        /// The name its certificate must hold. Not written: the host of the url, or what a Sentinel or a Cluster tells.
+        name: HostName = absent, or "redis.internal";
+        /// Whether any certificate is taken: whoever stands between can then read and change everything.
+        insecure: bool = false, or true;
     }
 }
 

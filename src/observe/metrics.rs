@@ -239,7 +239,8 @@ impl RedisMetrics {
         self.0.commands.with([command], |series| series.observe(took.as_secs_f64()));
     }
 
-    /// A failure: `timeout`, `connection`, `response`, `damaged`, `missing` (a piece of a large body), `circuit-open`,
+    /// A failure: `timeout`, `connection`, `tls`, `sign-in`, `loading`, `moved`, `full`, `read-only`, `forbidden`, `response` (any other error),
+    /// `damaged`, `missing` (a piece of a large body), `circuit-open`,
     /// `dropped` (a write given up because Redis was too far behind).
     pub fn error(&self, kind: &'static str) {
         self.0.errors.with([kind], IntCounter::inc);
@@ -634,8 +635,22 @@ const LOOKUPS: [[&str; 2]; 6] = [
 const TIERS: [[&str; 1]; 2] = [["memory"], ["redis"]];
 const STORES: [[&str; 1]; 4] = [["stored"], ["too-large"], ["truncated"], ["redis"]];
 const COMMANDS: [[&str; 1]; 3] = [["get"], ["set"], ["del"]];
-const REDIS_ERRORS: [[&str; 1]; 7] =
-    [["timeout"], ["connection"], ["response"], ["damaged"], ["missing"], ["circuit-open"], ["dropped"]];
+const REDIS_ERRORS: [[&str; 1]; 14] = [
+    ["timeout"],
+    ["connection"],
+    ["tls"],
+    ["sign-in"],
+    ["loading"],
+    ["moved"],
+    ["response"],
+    ["full"],
+    ["read-only"],
+    ["forbidden"],
+    ["damaged"],
+    ["missing"],
+    ["circuit-open"],
+    ["dropped"],
+];
 const RETRIES: [[&str; 1]; 4] = [["connect"], ["reused-connection"], ["before-answer"], ["timeout"]];
 
 const REJECTIONS: [[&str; 1]; 2] = [["full"], ["timeout"]];
@@ -716,6 +731,8 @@ pub(super) mod tests {
                 timeout: Duration::from_millis(50),
                 prefix: String::new(),
                 trust: Duration::from_secs(10),
+                password_file: None,
+                tls: plan::RedisTls::default(),
             }),
             upstreams: vec![upstream("api", &["127.0.0.1:8001", "127.0.0.1:8002"])],
             caches: vec![plan::Cache {

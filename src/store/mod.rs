@@ -61,7 +61,7 @@ pub struct Found {
     pub absent: Absent,
     /// Names the answer looked for among all of this cache: what coalescing goes by.
     pub slot: [u8; 16],
-    /// What kept Redis from answering, for `Cache-Status` and the log: `redis-timeout`, `redis-error`, `redis-circuit-open`, `redis-damaged`.
+    /// What kept Redis from answering, for `Cache-Status` and the log: see [`redis::Trouble::as_str`].
     pub trouble: Option<&'static str>,
 }
 
@@ -199,7 +199,10 @@ impl Store {
     /// Begins to write the body of an answer of at least `least` bytes to Redis while it is fetched. `None`: it is too large, there is no Redis that
     /// takes it, or somebody is writing the same already.
     pub fn upload(&self, key: &Key, slot: [u8; 16], least: u64) -> Option<Writing> {
-        let redis = self.redis.as_ref().filter(|redis| redis.is_asked() && least <= self.sizes.stored.0)?;
+        let redis = self
+            .redis
+            .as_ref()
+            .filter(|redis| redis.is_asked(&key.hash()) && least <= self.sizes.stored.0)?;
         let place = uploads::Place::take(&self.local.uploading, slot)?;
         Some(Writing::begin(redis.upload(key.hash()), self.sizes.stored.0, place))
     }

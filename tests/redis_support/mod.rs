@@ -203,6 +203,8 @@ pub fn plan(url: &str) -> plan::Plan {
             timeout: BUDGET,
             prefix: "vanne".into(),
             trust: Duration::from_secs(10),
+            password_file: None,
+            tls: plan::RedisTls::default(),
         }),
         upstreams: Vec::new(),
         caches: vec![plan::Cache {

@@ -29,6 +29,8 @@ mod redis;
 
 mod large;
 
+mod topology;
+
 mod purge;
 
 mod balance;

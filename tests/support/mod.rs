@@ -16,6 +16,7 @@ pub mod gate;
 pub mod origin;
 pub mod process;
 pub mod redis;
+pub mod redis_fleet;
 pub mod wire;
 
 use std::net::{Ipv4Addr, SocketAddr};

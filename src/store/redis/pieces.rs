@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::log::millis;
-use super::{Failure, PAUSE, Pipe, Shared, Trouble, WRITE, lifetime, lock};
+use super::{Failure, Node, PAUSE, Pipe, Shared, Trouble, WRITE, lifetime};
 use crate::base::clock::{MonoTime, WallTime};
 use crate::base::dice::Dice;
 use crate::cache::record::{self, Apart, Coding, Packed};
@@ -73,7 +73,7 @@ impl Pieces {
         let name = self.shared.piece_key(&self.primary, self.place.generation, index);
         let form = loop {
             let left = deadline.since(self.shared.clock.mono());
-            match self.shared.get_piece(&name, left).await {
+            match self.shared.get_piece(&self.primary, &name, left).await {
                 Ok(form) => break form,
                 Err(trouble) if left <= PAUSE => return Err(trouble),
                 Err(_) => tokio::time::sleep(PAUSE / 5).await,
@@ -288,37 +288,35 @@ impl Shared {
         format!("{}:{generation:016x}:p{index}", self.key(primary))
     }
 
-    async fn get_piece(&self, name: &str, budget: Duration) -> Result<Option<Bytes>, Trouble> {
-        if !lock(&self.breaker).is_closed() {
-            self.metrics.error("circuit-open");
-            return Err(Trouble::CircuitOpen);
-        }
+    async fn get_piece(
+        &self,
+        primary: &Hash,
+        name: &str,
+        budget: Duration,
+    ) -> Result<Option<Bytes>, Trouble> {
+        let node = self.node_of(primary);
+        let node = self.asked(node.as_ref())?;
         let mut get = ::redis::cmd("GET");
         get.arg(name);
         let started = self.clock.mono();
         let ended = timeout(budget, async {
-            let connections = self.connections().await?;
+            let connections = self.connections(node).await?;
             let mut connection = connections.pieces_in.clone();
             let answer = get.query_async::<Value>(&mut connection).await.map_err(|e| Failure::of(&e));
             let value =
                 answer.and_then(|value| super::values(value, 1)).map(|mut values| values.pop().flatten());
-            if value.as_ref().is_err_and(|failure| *failure == Failure::Connection) {
-                self.broken(&connections);
+            if value.as_ref().is_err_and(|failure| failure.breaks()) {
+                self.broken(node, &connections);
             }
             value
         });
-        let ended = ended.await;
+        let ended = ended.await.unwrap_or(Err(Failure::Timeout));
         self.metrics.command("get", self.clock.mono().since(started));
-        let (failure, trouble) = match ended {
-            Ok(Ok(value)) => {
-                self.succeeded();
-                return Ok(value);
-            }
-            Ok(Err(failure)) => (failure, Trouble::Error),
-            Err(_) => (Failure::Timeout, Trouble::Timeout),
-        };
-        self.failed(failure);
-        Err(trouble)
+        match &ended {
+            Ok(_) => self.succeeded(node),
+            Err(failure) => self.failed(node, *failure),
+        }
+        ended.map_err(Trouble::from)
     }
 
     /// Writes pieces that follow one another. Answers whether all were.
@@ -338,7 +336,7 @@ impl Shared {
             let name = self.piece_key(primary, generation, index);
             pipe.command("set", "SET").arg(name).arg(form).arg("PX").arg(millis(live));
         }
-        let replies = self.send_pieces(pipe).await;
+        let replies = self.send_pieces(primary, pipe).await;
         replies.is_ok_and(|replies| replies.iter().all(Result::is_ok))
     }
 
@@ -350,7 +348,7 @@ impl Shared {
                 let name = self.piece_key(primary, generation, index);
                 pipe.command("set", "PEXPIRE").arg(name).arg(millis(live));
             }
-            match self.send_pieces(pipe).await {
+            match self.send_pieces(primary, pipe).await {
                 Ok(replies) if replies.iter().all(|reply| matches!(reply, Ok(Value::Int(1)))) => {}
                 _ => return false,
             }
@@ -365,18 +363,20 @@ impl Shared {
                 pipe.command("del", "UNLINK").arg(self.piece_key(primary, generation, index));
             }
             // What stays expires soon.
-            if self.send_pieces(pipe).await.is_err() {
+            if self.send_pieces(primary, pipe).await.is_err() {
                 return;
             }
         }
     }
 
-    async fn send_pieces(&self, pipe: Pipe) -> Result<Vec<::redis::RedisResult<Value>>, Failure> {
-        if !lock(&self.breaker).is_closed() {
-            self.metrics.error("circuit-open");
-            return Err(Failure::Connection);
-        }
-        self.send_on(pipe, |connections| &connections.pieces_out).await
+    async fn send_pieces(
+        &self,
+        primary: &Hash,
+        pipe: Pipe,
+    ) -> Result<Vec<::redis::RedisResult<Value>>, Failure> {
+        let node = self.node_of(primary);
+        let node = self.asked(node.as_ref()).map_err(|_| Failure::Connection)?;
+        self.send_on(node, pipe, |connections| &connections.pieces_out).await
     }
 
     /// How long writing so many bytes may take.
@@ -429,12 +429,12 @@ impl Shared {
     }
 
     /// The bodies that lie apart under these keys, before what names them is replaced or removed.
-    pub(super) async fn bodies_of(&self, keys: Vec<(Hash, String)>) -> Vec<(Hash, Apart)> {
+    pub(super) async fn bodies_of(&self, node: &Arc<Node>, keys: Vec<(Hash, String)>) -> Vec<(Hash, Apart)> {
         let mut pipe = Pipe::default();
         for (_, name) in &keys {
             pipe.command("get", "GETRANGE").arg(name).arg(0).arg(record::APART_FRONT - 1);
         }
-        let replies = self.send(pipe).await.unwrap_or_default();
+        let replies = self.send(node, pipe).await.unwrap_or_default();
         let places = keys.into_iter().zip(replies).filter_map(|((primary, _), reply)| match reply {
             Ok(Value::BulkString(front)) => Some((primary, record::apart_at_front(&front)?)),
             _ => None,

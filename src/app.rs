@@ -1,52 +1,42 @@
-//! From a plan to running parts, and back to rest: wiring only.
+//! From a plan to running parts, from one plan to the next, and back to rest: wiring only.
 //!
 //! pingora's own `Server` is not used: it sleeps through its whole grace period even when nothing is left to wait for, and dies of SIGHUP. Its
 //! services run here on one tokio runtime, under a shutdown of our own that ends as soon as the last connection does.
 
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::IntoRawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use pingora::apps::ServerApp;
-use pingora::apps::http_app::HttpServer;
-use pingora::connectors::http::Connector;
-use pingora::listeners::ListenerConfig;
-use pingora::protocols::l4::stream::L4BufferSettings;
-use pingora::proxy::http_proxy;
+use pingora::protocols::tls::CaType;
+use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
-use pingora::server::{Fds, ListenFds};
-use pingora::services::Service as _;
-use pingora::services::listening::Service;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::base::clock::Clock;
-use crate::observe::access::Log;
-use crate::observe::admin::Admin;
-use crate::observe::metrics::Metrics;
+use crate::base::name::UpstreamName;
+use crate::plan::changes::{self, Change};
 use crate::plan::{self, Plan};
 use crate::proxy::Gateway;
 use crate::proxy::admin::AdminApp;
-use crate::proxy::connection::{Connections, Open};
-use crate::proxy::live::{Cache, Live, Upstream};
-use crate::proxy::probe::Prober;
-use crate::store::flight::Flights;
-use crate::store::redis::RedisTier;
-use crate::store::uses::Uses;
-use crate::store::{Sizes, Store};
-use crate::upstream::{Group, probe};
+use crate::proxy::connection::{Connections, Door, Open};
+use crate::proxy::live::Live;
+use crate::proxy::orders::{AdminDoor, Orders};
+use crate::proxy::probe::{self as probing, Prober};
+use crate::upstream::probe;
 
-/// Large enough that the head and the content of a small answer leave in one write; larger content is written past it. Every open connection holds
-/// one, at rest as well: of 16 KiB it was two thirds of an idle connection's memory. Reads are buffered where they are parsed.
-const WRITE_BUFFER: usize = 4 * 1024;
-const READ_BUFFER: usize = 0;
+mod parts;
+mod sockets;
+pub mod upgrade;
+
+use self::sockets::{Listening, Socket, Sockets};
+use self::upgrade::Inheritance;
 
 /// Why the gateway could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address could not be listened on.
-    #[error("cannot listen on {addr}: {}", listen_hint(.source, .addr))]
+    #[error("cannot listen on {addr}: {}", sockets::hint(.source, .addr))]
     Listen {
         /// The address.
         addr: SocketAddr,
@@ -56,38 +46,48 @@ pub enum StartError {
     /// The access log could not be opened.
     #[error("cannot open the access log for appending: {0}")]
     AccessLog(std::io::Error),
+    /// The certificates that vouch for the instances of an upstream could not be read.
+    #[error("upstreams.{upstream}.health.tls.ca: {source}")]
+    CheckCertificates {
+        /// The upstream.
+        upstream: UpstreamName,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The Redis URL does not read, or a file that it needs.
     #[error("redis.{0}")]
     Redis(String),
 }
 
-fn listen_hint(source: &std::io::Error, addr: &SocketAddr) -> String {
-    match source.kind() {
-        std::io::ErrorKind::PermissionDenied if addr.port() < 1024 => {
-            "permission denied; ports below 1024 need a privilege: run as root, or `setcap cap_net_bind_service=+ep` the binary, or use port 8080".into()
-        }
-        std::io::ErrorKind::AddrInUse => {
-            format!(
-                "the address is in use; another server listens there (`ss -ltnp sport = :{}` shows which)",
-                addr.port()
-            )
-        }
-        _ => source.to_string(),
-    }
-}
+/// How long who gave an order may take to read its answer, once there is nothing else to wait for.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A running gateway.
 pub struct Running {
-    /// The parts that requests meet.
+    /// The parts that requests meet now.
     pub live: Arc<Live>,
     /// Where the public listeners are bound, in the plan's order.
     pub addresses: Vec<SocketAddr>,
     /// Where the operator's listener is bound.
     pub admin: Option<SocketAddr>,
-    shutdown: watch::Sender<bool>,
-    /// Never sent: `/readyz` answers 503 until the very end of a drain.
-    _admin_stop: watch::Sender<bool>,
+    web: Vec<Web>,
+    operator: Option<Listening>,
+    operators_door: Arc<AdminDoor>,
+    probes: Probes,
     open: Arc<Open>,
+    /// Accept loops of listeners that a later plan does not have: they end with their last connection.
+    leaving: Vec<JoinHandle<()>>,
+}
+
+/// A public listener and who serves behind it.
+struct Web {
+    listening: Listening,
+    door: Arc<Door>,
+}
+
+/// The checks of all upstreams of one plan.
+struct Probes {
+    stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -101,118 +101,63 @@ pub struct Drained {
 /// Starts a gateway; it serves when this returns. Must be called within a tokio runtime.
 ///
 /// # Errors
-/// When an address or the access log cannot be opened, or the Redis URL does not read; nothing is left running.
+/// When an address, the access log or a file of certificates cannot be opened, or the Redis URL does not read; nothing is left running.
 pub fn start(plan: Plan) -> Result<Running, StartError> {
-    let sockets: Vec<TcpListener> = plan.listeners.iter().map(|l| bind(l.addr)).collect::<Result<_, _>>()?;
-    let admin_socket = plan.admin.addr.map(bind).transpose()?;
-    let live = Arc::new(live(plan)?);
+    start_with(plan, &Inheritance::default())
+}
 
-    let (shutdown, stop) = watch::channel(false);
+/// The same with sockets that the process before has left.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_with(plan: Plan, inherited: &Inheritance) -> Result<Running, StartError> {
+    let sockets = Sockets::bind(&plan, None, inherited)?;
+    let trusted = trusted(&plan)?;
+    let live = Arc::new(parts::live(plan, None)?);
+    let proxy = proxy(&live);
     let open = Arc::new(Open::default());
-    let mut tasks = Vec::new();
-    let mut addresses = Vec::new();
-
-    let conf = Arc::new(ServerConf { upstream_keepalive_pool_size: 1024, ..ServerConf::default() });
-    let proxy = Arc::new(http_proxy(&conf, Gateway::new(live.clone())));
-    for (position, socket) in sockets.into_iter().enumerate() {
-        let app = Connections::new(live.clone(), proxy.clone(), position, open.clone());
-        let (address, task) = serve(live.plan.listeners[position].name.as_str(), app, socket, stop.clone());
-        addresses.push(address);
-        tasks.push(task);
-    }
-    for (id, upstream) in live.upstreams.iter().enumerate() {
-        let prober = Arc::new(Prober::new(live.clone(), id));
-        tasks.push(tokio::spawn(probe::run(upstream.group.clone(), prober, stop.clone())));
-    }
-    live.ready.store(true, Ordering::Release);
-    let (admin_stop, never) = watch::channel(false);
-    let admin = admin_socket.map(|socket| {
-        let token = live.plan.admin.token.clone();
-        let admin = Admin { metrics: live.metrics.clone(), ready: live.ready.clone(), token };
-        let admin = AdminApp { admin, live: live.clone() };
-        let (address, task) = serve("admin", HttpServer::new_app(admin), socket, never);
-        tasks.push(task);
-        address
-    });
-    Ok(Running { live, addresses, admin, shutdown, _admin_stop: admin_stop, open, tasks })
-}
-
-fn live(plan: Plan) -> Result<Live, StartError> {
-    let clock = Arc::new(Clock::start());
-    let metrics = Metrics::new(&plan);
-    let log = Log::open(&plan.log.access, metrics.clone()).map_err(StartError::AccessLog)?;
-    let redis = match &plan.redis {
-        Some(redis) => {
-            Some(RedisTier::new(redis, clock.clone(), metrics.redis()).map_err(StartError::Redis)?)
-        }
-        None => None,
+    let mut running = Running {
+        addresses: Vec::new(),
+        admin: None,
+        web: Vec::new(),
+        operator: None,
+        operators_door: AdminDoor::new(AdminApp::new(live.clone())),
+        probes: Probes::start(&live, trusted),
+        open,
+        leaving: Vec::new(),
+        live,
     };
-    let upstreams = plan.upstreams.iter().map(|u| upstream(u, &clock, &metrics)).collect();
-    let caches = plan.caches.iter().map(|c| Arc::new(cache(c, redis.clone(), &clock, &metrics))).collect();
-    Ok(Live {
-        plan,
-        clock,
-        metrics,
-        log,
-        upstreams,
-        caches,
-        redis,
-        connector: Connector::new(None),
-        ready: Arc::new(AtomicBool::new(false)),
-        short_way: AtomicBool::new(true),
-    })
+    running.take(sockets, &proxy);
+    running.live.ready.store(true, Ordering::Release);
+    Ok(running)
 }
 
-fn upstream(plan: &plan::Upstream, clock: &Arc<Clock>, metrics: &Metrics) -> Upstream {
-    let numbers = metrics.upstream(&plan.name);
-    Upstream { group: Group::new(plan, clock.clone(), numbers.clone()), metrics: numbers }
+fn proxy(live: &Arc<Live>) -> Arc<HttpProxy<Gateway>> {
+    let conf = Arc::new(ServerConf { upstream_keepalive_pool_size: 1024, ..ServerConf::default() });
+    Arc::new(http_proxy(&conf, Gateway::new(live.clone())))
 }
 
-fn cache(plan: &plan::Cache, redis: Option<Arc<RedisTier>>, clock: &Arc<Clock>, metrics: &Metrics) -> Cache {
-    let numbers = metrics.cache(&plan.name);
-    Cache {
-        name: plan.name.to_string(),
-        rules: plan.rules.clone(),
-        store: Store::new(plan.memory, sizes(plan, redis.is_some()), redis, clock.clone(), numbers.clone()),
-        uses: (plan.rules.min_uses > 1).then(Uses::default),
-        flights: Arc::new(Flights::default()),
-        wait_timeout: plan.wait_timeout,
-        metrics: numbers,
+/// What the checks of each upstream trust, when it says so.
+fn trusted(plan: &Plan) -> Result<Vec<Option<Arc<CaType>>>, StartError> {
+    let of = |upstream: &plan::Upstream| {
+        probing::trusted(upstream)
+            .map_err(|source| StartError::CheckCertificates { upstream: upstream.name.clone(), source })
+    };
+    plan.upstreams.iter().map(of).collect()
+}
+
+impl Probes {
+    fn start(live: &Arc<Live>, trusted: Vec<Option<Arc<CaType>>>) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let each = live.upstreams.iter().enumerate().zip(trusted);
+        let tasks = each
+            .map(|((id, upstream), trusted)| {
+                let prober = Arc::new(Prober::new(live.clone(), id, trusted));
+                tokio::spawn(probe::run(upstream.group.clone(), prober, stopped.clone()))
+            })
+            .collect();
+        Self { stop, tasks }
     }
-}
-
-/// What is too large for memory is kept in Redis alone; without one all that is stored lies in memory.
-fn sizes(plan: &plan::Cache, redis: bool) -> Sizes {
-    let stored = plan.max_object;
-    let unsaid = if redis { plan::MEMORY_OBJECT } else { stored };
-    Sizes {
-        memory: plan.memory_max_object.unwrap_or(unsaid).min(stored),
-        stored: if redis { stored } else { plan.memory_max_object.unwrap_or(stored) },
-    }
-}
-
-/// Binds here rather than in pingora, so that a taken port is an error with a hint and not a panic in a task.
-fn bind(addr: SocketAddr) -> Result<TcpListener, StartError> {
-    let wrong = |source| StartError::Listen { addr, source };
-    let socket = TcpListener::bind(addr).map_err(wrong)?;
-    socket.set_nonblocking(true).map_err(wrong)?;
-    Ok(socket)
-}
-
-fn serve<A: ServerApp + Send + Sync + 'static>(
-    name: &str,
-    app: A,
-    socket: TcpListener,
-    stop: watch::Receiver<bool>,
-) -> (SocketAddr, JoinHandle<()>) {
-    let address = socket.local_addr().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
-    let mut service = Service::new(name.to_owned(), app);
-    let buffers = L4BufferSettings::new(READ_BUFFER, WRITE_BUFFER);
-    service.add_listener(ListenerConfig::tcp(address.to_string()).l4_buffer(buffers));
-    let mut fds = Fds::new();
-    fds.add(address.to_string(), socket.into_raw_fd());
-    let fds: ListenFds = Arc::new(parking_lot::Mutex::new(fds));
-    (address, tokio::spawn(async move { service.start_service(Some(fds), stop, 1).await }))
 }
 
 impl Running {
@@ -221,24 +166,113 @@ impl Running {
         self.open.count()
     }
 
+    /// What the operator asks of this process from now on; whoever takes them carries them out.
+    pub fn orders(&self) -> Orders {
+        self.operators_door.orders()
+    }
+
+    /// Every listening socket, with the name of its listener (`None`: the operator's) and its address as planned.
+    fn sockets(&self) -> impl Iterator<Item = (Option<&str>, SocketAddr, &TcpListener)> {
+        let web = self.web.iter().map(|web| (Some(web.listening.name()), &web.listening));
+        let all = web.chain(self.operator.iter().map(|operator| (None, operator)));
+        all.map(|(name, listening)| (name, listening.wanted, &listening.socket))
+    }
+
+    /// Goes on by another plan, wholly or not at all; what changed. Requests under way are served to their end by the plan they began with; what is stored,
+    /// counted and known of instances' health stays, as far as it means the same under both. Listeners that stay keep their sockets, so
+    /// nobody who is connecting is turned away.
+    ///
+    /// # Errors
+    /// As [`start`]; then everything goes on as before.
+    pub fn reload(&mut self, plan: Plan) -> Result<Vec<Change>, StartError> {
+        let sockets = Sockets::bind(&plan, Some(self), &Inheritance::default())?;
+        let changes = changes::between(&self.live.plan, &plan);
+        let trusted = trusted(&plan)?;
+        let live = parts::live(plan, Some(&self.live));
+        let live = Arc::new(live.inspect_err(|_| self.live.metrics.forget_what_is_not_in(&self.live.plan))?);
+        let proxy = proxy(&live);
+        let probes = std::mem::replace(&mut self.probes, Probes::start(&live, trusted));
+        probes.stop.send_replace(true);
+        self.live = live;
+        self.operators_door.change(AdminApp::new(self.live.clone()));
+        self.take(sockets, &proxy);
+        Ok(changes)
+    }
+
+    /// Serves on these sockets, and on no others, by the configuration in force.
+    fn take(&mut self, sockets: Sockets, proxy: &Arc<HttpProxy<Gateway>>) {
+        let mut before: Vec<Option<Web>> = self.web.drain(..).map(Some).collect();
+        for (position, socket) in sockets.web.into_iter().enumerate() {
+            let plan = &self.live.plan.listeners[position];
+            let kept = match &socket {
+                None => before.iter_mut().find(|w| w.as_ref().is_some_and(|w| w.listening.is_of(plan))),
+                Some(_) => None,
+            };
+            self.web.push(match (kept.and_then(Option::take), socket) {
+                (Some(web), _) => {
+                    web.door.change(|now| now.by(self.live.clone(), proxy.clone(), position));
+                    web
+                }
+                (None, Some(socket)) => self.open_door(plan, socket, position, proxy),
+                (None, None) => continue,
+            });
+        }
+        let gone = before.into_iter().flatten().map(|web| web.listening);
+        self.leaving.retain(|task| !task.is_finished());
+        self.leaving.extend(gone.map(Listening::close));
+        self.addresses = self.web.iter().map(|web| web.listening.address).collect();
+        self.take_admin(sockets.admin);
+    }
+
+    fn open_door(
+        &self,
+        plan: &plan::Listener,
+        socket: Socket,
+        position: usize,
+        proxy: &Arc<HttpProxy<Gateway>>,
+    ) -> Web {
+        let door = Door::new(Connections::new(self.live.clone(), proxy.clone(), position, self.open.clone()));
+        Web { listening: Listening::on(plan.name.as_str(), plan.addr, socket, door.clone().app()), door }
+    }
+
+    fn take_admin(&mut self, socket: Option<Socket>) {
+        let wanted = self.live.plan.admin.addr;
+        let stays = self.operator.as_ref().is_some_and(|operator| Some(operator.wanted) == wanted);
+        if !stays && let Some(gone) = self.operator.take() {
+            self.leaving.push(gone.close());
+        }
+        if let (Some(socket), Some(addr)) = (socket, wanted) {
+            self.operator = Some(Listening::on("admin", addr, socket, self.operators_door.clone().app()));
+        }
+        self.admin = self.operator.as_ref().map(|operator| operator.address);
+    }
+
     /// Leaves in good order: `/readyz` says so first, for `drain_delay`; then the listeners close and what is in flight may finish, for
     /// `drain_timeout` at most. Returns as soon as the last connection is gone.
     pub async fn drain(self) -> Drained {
-        let server = &self.live.plan.server;
         self.live.ready.store(false, Ordering::Release);
-        tokio::time::sleep(server.drain_delay).await;
-        self.shutdown.send_replace(true);
+        tokio::time::sleep(self.live.plan.server.drain_delay).await;
+        self.finish().await
+    }
+
+    /// Leaves without a word to those who watch `/readyz`: somebody else is serving here already.
+    pub async fn finish(mut self) -> Drained {
+        let server = &self.live.plan.server;
+        self.probes.stop.send_replace(true);
+        for web in self.web.drain(..) {
+            self.leaving.push(web.listening.close());
+        }
         let in_time = tokio::time::timeout(server.drain_timeout, self.open.none_left()).await;
         let cut = if in_time.is_ok() { 0 } else { self.open.count() };
         if let Some(redis) = &self.live.redis {
             // What was fetched last is worth a moment, not a hang.
-            let _ = tokio::time::timeout(
-                server.drain_timeout.min(std::time::Duration::from_secs(1)),
-                redis.flush(),
-            )
-            .await;
+            let most = server.drain_timeout.min(Duration::from_secs(1));
+            let _ = tokio::time::timeout(most, redis.flush()).await;
         }
-        for task in self.tasks {
+        let _ = tokio::time::timeout(LAST_WORDS, self.operators_door.all_answered()).await;
+        // `/readyz` answers 503 until here.
+        self.leaving.extend(self.operator.take().map(Listening::close));
+        for task in self.leaving.into_iter().chain(self.probes.tasks) {
             task.abort();
         }
         self.live.log.flush();

@@ -18,17 +18,19 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use http::{Method, StatusCode};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
-use crate::app::{self, Running, StartError};
+use crate::app::StartError;
 use crate::base::clock::Clock;
 use crate::config::{self, Overrides, Problems, Source, SystemEnv};
 use crate::demo;
 use crate::explain::{self, Question, Unclear};
-use crate::plan::{self, LogFormat, Plan};
+use crate::plan::Plan;
 use crate::proxy::admin::PURGE;
+use crate::proxy::orders::{RELOAD, UPGRADE};
 use crate::proxy::purge::Order;
+
+mod run;
+mod upstreams;
 
 const FAILED: u8 = 1;
 const NOT_PERMITTED: u8 = 77;
@@ -50,7 +52,15 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Run the gateway in the foreground.
-    Run,
+    Run {
+        /// Read the configuration again whenever its file changes.
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Have a running gateway read its configuration again: all of it or, when something is wrong, nothing. Needs `admin.token`; SIGHUP does the same.
+    Reload,
+    /// Have a running gateway start its program anew and leave its sockets to it, without losing a request. Needs `admin.token`; SIGUSR2 does the same.
+    Upgrade,
     /// Check the configuration: every problem at once, with its place and what would be right.
     Check {
         /// Print problems as JSON.
@@ -100,6 +110,14 @@ enum Command {
         #[command(subcommand)]
         what: CacheCommand,
     },
+    /// Show the instances of a running gateway: their state, since when and why.
+    Upstreams(upstreams::Show),
+    /// Have an instance of a running gateway take no new requests; what is in flight is finished. Needs `admin.token`.
+    Drain(upstreams::Drain),
+    /// Have an instance of a running gateway take requests again. Needs `admin.token`.
+    Ready(upstreams::Target),
+    /// Change the share of an instance of a running gateway. Needs `admin.token`.
+    Weight(upstreams::Share),
     /// Print what the program knows about its configuration.
     Config {
         #[command(subcommand)]
@@ -199,7 +217,9 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         _ if arguments.test => check(&settings, false),
         Some(Command::Check { json }) => check(&settings, json),
-        Some(Command::Run) => run(&settings),
+        Some(Command::Run { watch }) => run::run(&settings, watch),
+        Some(Command::Reload) => order(&settings, RELOAD),
+        Some(Command::Upgrade) => order(&settings, UPGRADE),
         Some(Command::Healthcheck { ready }) => healthcheck(&settings, ready),
         Some(Command::Explain { method, url, headers, data, status, answer }) => {
             let question = question(&method, url, &headers, data, status, &answer)
@@ -211,6 +231,10 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
             show(demo::Options { seconds, redis, keep })
         }
         Some(Command::Cache { what: CacheCommand::Purge(purge) }) => self::purge(&settings, purge),
+        Some(Command::Upstreams(show)) => upstreams::show(&settings, &show),
+        Some(Command::Drain(drain)) => upstreams::drain(&settings, &drain),
+        Some(Command::Ready(target)) => upstreams::ready(&settings, &target),
+        Some(Command::Weight(share)) => upstreams::weight(&settings, &share),
         Some(Command::Config { what: ConfigCommand::Reference }) => print(&config::reference()),
         Some(Command::Config { what: ConfigCommand::Schema }) => print(&config::schema()),
         None => Err(Failure { code: 2, text: Arguments::command().render_help().to_string() }),
@@ -326,21 +350,6 @@ fn plan(settings: &Settings) -> Result<Plan, Failure> {
         .map_err(|problems| Failure { code: BAD_CONFIGURATION, text: problems.render(color()) })
 }
 
-fn run(settings: &Settings) -> Result<(), Failure> {
-    let plan = plan(settings)?;
-    start_log(&plan.log);
-    runtime(plan.server.threads)?.block_on(async {
-        // Before anything starts: a signal that comes early must not kill.
-        let mut signals = Signals::watch()
-            .map_err(|e| Failure::at_run_time(format!("vanne: cannot watch signals: {e}")))?;
-        let running = app::start(plan)?;
-        announce(&running);
-        signals.until_told_to_leave().await;
-        leave(running, signals).await;
-        Ok(())
-    })
-}
-
 fn show(options: demo::Options) -> Result<(), Failure> {
     match runtime(std::thread::available_parallelism().map_or(2, usize::from))?.block_on(demo::run(options)) {
         Ok(true) => Ok(()),
@@ -358,84 +367,6 @@ fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::at_run_time(format!("vanne: cannot start worker threads: {e}")))
-}
-
-fn start_log(log: &plan::Log) {
-    // What pingora says about single connections and requests, the access log and the metrics say already, once for each.
-    let level =
-        format!("pingora_core::connectors=off,pingora_core::protocols=off,pingora_proxy=off,{}", log.level);
-    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A second log in one process is a caller's own affair; the first one stays.
-    let _ = match log.format {
-        LogFormat::Json => builder.json().try_init(),
-        LogFormat::Text => builder.with_ansi(color()).try_init(),
-    };
-}
-
-fn announce(running: &Running) {
-    let plan = &running.live.plan;
-    for (listener, address) in plan.listeners.iter().zip(&running.addresses) {
-        tracing::info!(listener = %listener.name, %address, "listening");
-    }
-    for upstream in &plan.upstreams {
-        tracing::info!(upstream = %upstream.name, instances = upstream.servers.len(), balance = ?upstream.balance, "upstream");
-    }
-    match (&plan.redis, plan.caches.is_empty()) {
-        (Some(_), _) => tracing::info!("cache: memory over redis"),
-        (None, false) => {
-            tracing::warn!("cache: no redis.url is set, so each gateway caches in its own memory alone")
-        }
-        (None, true) => {}
-    }
-    if let Some(address) = running.admin {
-        tracing::info!(%address, "admin: /metrics /healthz /readyz");
-    }
-}
-
-/// The signals a gateway is run by.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    quit: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn watch() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Returns at SIGTERM, SIGINT or SIGQUIT. SIGHUP asks for a reload, which this version does not do; it must not kill either.
-    async fn until_told_to_leave(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.quit.recv() => return,
-                _ = self.hangup.recv() => {
-                    tracing::warn!("SIGHUP: this version cannot reload; the running configuration was not changed");
-                }
-            }
-        }
-    }
-}
-
-/// Drains; a second signal leaves at once.
-async fn leave(running: Running, mut signals: Signals) {
-    tracing::info!(connections = running.open_connections(), "draining; signal again to leave at once");
-    tokio::select! {
-        drained = running.drain() => match drained.cut {
-            0 => tracing::info!("drained"),
-            cut => tracing::warn!(connections = cut, "drain_timeout is over; what was left is cut"),
-        },
-        () = signals.until_told_to_leave() => tracing::warn!("second signal: leaving at once"),
-    }
 }
 
 /// How long a container's health check may take.
@@ -456,27 +387,54 @@ fn healthcheck(settings: &Settings, ready: bool) -> Result<(), Failure> {
 }
 
 fn purge(settings: &Settings, purge: Purge) -> Result<(), Failure> {
-    let plan = plan(settings)?;
-    let (Some(addr), Some(token)) = (plan.admin.addr, plan.admin.token) else {
-        let text = "vanne: purging is off: set admin.addr and admin.token in the configuration";
-        return Err(Failure { code: BAD_CONFIGURATION, text: text.to_owned() });
-    };
     let Purge { tag: tags, url: urls, prefix: prefixes, all, soft } = purge;
     let order = Order { tags, urls, prefixes, all, soft };
     let body = serde_json::to_string(&order).map_err(|e| Failure::at_run_time(format!("vanne: {e}")))?;
-    let length = body.len();
-    let (status, answer) = exchange(
-        reachable(addr),
-        &format!(
-            "POST {PURGE} HTTP/1.1\r\nHost: {addr}\r\nAuthorization: Bearer {token}\r\nContent-Length: {length}\r\n\
-             Connection: close\r\n\r\n{body}"
-        ),
-    )
-    .map_err(|e| Failure::at_run_time(format!("vanne: no answer from http://{addr}{PURGE}: {e}")))?;
+    let (status, answer) = post(settings, PURGE, &body, HEALTHCHECK)?;
     match status {
         200 => print(&answer),
-        _ => Err(Failure::at_run_time(format!("vanne: http://{addr}{PURGE} answered {status}: {answer}"))),
+        _ => Err(Failure::at_run_time(format!("vanne: {PURGE} answered {status}: {answer}"))),
     }
+}
+
+/// How long a reload or an upgrade may take: as long as a new process may take to start, and a little.
+const ORDER: Duration = Duration::from_secs(90);
+
+/// Has a running gateway do something to itself, and prints what came of it.
+fn order(settings: &Settings, path: &str) -> Result<(), Failure> {
+    let (status, answer) = post(settings, path, "", ORDER)?;
+    let outcome: serde_json::Value = serde_json::from_str(&answer).unwrap_or_default();
+    let said = |key: &str| outcome.get(key).and_then(|text| text.as_str()).map(str::to_owned);
+    match status {
+        200 => {
+            let lines =
+                outcome.get("changes").and_then(|lines| lines.as_array()).cloned().unwrap_or_default();
+            let lines = lines.iter().filter_map(|line| line.as_str()).map(|line| format!("  {line}\n"));
+            let done = said("done").unwrap_or(answer);
+            print(&format!("{done}\n{}", lines.collect::<String>()))
+        }
+        422 => Err(Failure { code: BAD_CONFIGURATION, text: said("error").unwrap_or(answer) }),
+        _ => {
+            let why = said("error").unwrap_or(answer);
+            Err(Failure::at_run_time(format!("vanne: {path} answered {status}: {why}")))
+        }
+    }
+}
+
+/// POSTs to the operator's listener with the token of the configuration.
+fn post(settings: &Settings, path: &str, body: &str, patience: Duration) -> Result<(u16, String), Failure> {
+    let plan = plan(settings)?;
+    let (Some(addr), Some(token)) = (plan.admin.addr, plan.admin.token) else {
+        let text = "vanne: this is off over the network: set admin.addr and admin.token in the configuration";
+        return Err(Failure { code: BAD_CONFIGURATION, text: text.to_owned() });
+    };
+    let length = body.len();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: {addr}\r\nAuthorization: Bearer {token}\r\nContent-Length: {length}\r\n\
+         Connection: close\r\n\r\n{body}"
+    );
+    exchange_within(reachable(addr), &request, patience)
+        .map_err(|e| Failure::at_run_time(format!("vanne: no answer from http://{addr}{path}: {e}")))
 }
 
 /// An address to listen on may be "any"; one to connect to is this machine then.
@@ -495,14 +453,22 @@ fn ask(addr: SocketAddr, path: &str) -> std::io::Result<u16> {
     exchange(addr, &request).map(|(status, _)| status)
 }
 
+/// So much of an answer of the operator's listener is read: some ten thousand instances.
+const LARGEST_ANSWER: u64 = 4 * 1024 * 1024;
+
 /// Sends a request and gives the answer's status and content.
 fn exchange(addr: SocketAddr, request: &str) -> std::io::Result<(u16, String)> {
+    exchange_within(addr, request, HEALTHCHECK)
+}
+
+/// The same; so long may each wait for the answer take.
+fn exchange_within(addr: SocketAddr, request: &str, patience: Duration) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&addr, HEALTHCHECK)?;
-    stream.set_read_timeout(Some(HEALTHCHECK))?;
+    stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(HEALTHCHECK))?;
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
-    stream.take(64 * 1024).read_to_end(&mut answer)?;
+    stream.take(LARGEST_ANSWER).read_to_end(&mut answer)?;
     let status =
         std::str::from_utf8(answer.get(9..12).unwrap_or_default()).ok().and_then(|code| code.parse().ok());
     let status = status.ok_or_else(|| std::io::Error::other("not an HTTP answer"))?;

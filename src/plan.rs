@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::balance::Method as Balance;
+use crate::balance::check::Expected;
 use crate::balance::eject::Rules as Eject;
 use crate::base::name::{CacheName, ListenerName, RouteName, UpstreamName};
 use crate::base::unit::ByteSize;
@@ -18,6 +19,8 @@ use crate::forward::HostRule;
 use crate::guard::client::TrustedProxies;
 use crate::guard::crowd::Room;
 use crate::route::{Rewrite, Table};
+
+pub mod changes;
 
 /// The position of an upstream in [`Plan::upstreams`].
 pub type UpstreamId = usize;
@@ -257,31 +260,66 @@ pub enum Priority {
 pub struct Health {
     /// What is asked.
     pub check: HealthCheck,
+    /// The port that is asked; `None`: the instance's own.
+    pub port: Option<u16>,
+    /// The check goes over TLS so; `None`: in the clear.
+    pub tls: Option<CheckTls>,
     /// The time between two checks of one instance; each wait is jittered by ±10 %.
     pub every: Duration,
+    /// The same while the instance is down.
+    pub every_down: Duration,
     /// The budget of a whole check: connect, request, answer.
     pub timeout: Duration,
     /// Failures in a row that take an instance out; at least 1.
     pub fall: u32,
     /// Successes in a row that bring it back; at least 1.
     pub rise: u32,
+    /// What an instance is before its first check.
+    pub start: HealthStart,
     /// Brought back, its share grows from little to all of it over this time; zero: at once.
     pub slow_start: Duration,
+}
+
+/// What an instance is before its first check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HealthStart {
+    /// Up, until checks fail.
+    Up,
+    /// Down, until a check succeeds.
+    Down,
+}
+
+/// How a check goes over TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckTls {
+    /// The name asked for, and verified; `None`: the instance's host.
+    pub sni: Option<String>,
+    /// A file with the certificates (PEM) that vouch for the instances; `None`: those the system trusts.
+    pub ca: Option<PathBuf>,
+    /// Whether the instance's certificate must be valid and for that name.
+    pub verify: bool,
 }
 
 /// What a health check asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HealthCheck {
-    /// A TCP connection is accepted.
+    /// A TCP connection is accepted; with TLS, its handshake ends well.
     Tcp,
-    /// A GET is answered with an expected status.
+    /// A GET is answered as expected.
     Http {
         /// The path and query asked for.
         path: String,
         /// The `Host` sent; `None`: the instance's address.
         host: Option<String>,
-        /// The statuses that count as success, as inclusive ranges.
-        expect: Vec<(u16, u16)>,
+        /// What the answer must be like.
+        expected: Expected,
+    },
+    /// `grpc.health.v1.Health/Check` over HTTP/2 is answered with SERVING.
+    Grpc {
+        /// The service asked about; empty: the server as a whole.
+        service: String,
+        /// The `:authority` sent; `None`: the instance's address.
+        host: Option<String>,
     },
 }
 
@@ -319,6 +357,17 @@ pub struct Cache {
 
 /// The largest answer kept in memory over a Redis when nothing else is said.
 pub const MEMORY_OBJECT: ByteSize = ByteSize::mib(8);
+
+impl Cache {
+    /// Whether `next` finds what this one stored, and means the same by it.
+    pub fn keeps_what_is_stored(&self, next: &Self) -> bool {
+        self.name == next.name
+            && self.memory == next.memory
+            && self.max_object == next.max_object
+            && self.memory_max_object == next.memory_max_object
+            && self.rules.key == next.rules.key
+    }
+}
 
 /// What happens to a matched request.
 #[derive(Debug, Clone)]

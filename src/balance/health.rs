@@ -26,9 +26,29 @@ impl Tally {
         Self { up: true, run: 0, fall: fall.max(1), rise: rise.max(1) }
     }
 
+    /// Goes on from where another tally is, by its own `fall` and `rise`.
+    pub fn resume(&mut self, other: &Self) {
+        (self.up, self.run) = (other.up, other.run);
+    }
+
+    /// The same, but down until its first success: nothing is known against it, and nothing for it.
+    pub fn unproven(fall: u32, rise: u32) -> Self {
+        let rise = rise.max(1);
+        Self { up: false, run: rise - 1, ..Self::new(fall, rise) }
+    }
+
     /// Whether it may be used.
     pub fn is_up(&self) -> bool {
         self.up
+    }
+
+    /// The endpoint said itself that it takes nothing: that is no matter of counting failures.
+    pub fn withdraw(&mut self) -> Change {
+        self.run = 0;
+        match std::mem::replace(&mut self.up, false) {
+            true => Change::Down,
+            false => Change::None,
+        }
     }
 
     /// Takes the result of one check.
@@ -92,7 +112,27 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_begins_up() {
+    fn an_endpoint_begins_up_unless_it_must_prove_itself() {
         assert!(Tally::new(1, 1).is_up());
+        let mut unproven = Tally::unproven(2, 3);
+        assert!(!unproven.is_up());
+        assert_eq!(unproven.record(true), Change::Up, "one success is proof");
+        unproven.record(false);
+        assert_eq!(unproven.record(false), Change::Down);
+        assert_eq!(unproven.record(true), Change::None, "and later ones count as ever");
+        let mut failing = Tally::unproven(2, 2);
+        failing.record(false);
+        assert_eq!(failing.record(true), Change::None, "a failure is nothing in its favour");
+    }
+
+    #[test]
+    fn who_withdraws_is_out_at_once_and_back_after_as_many_successes_as_ever() {
+        let mut tally = Tally::new(3, 2);
+        assert_eq!(tally.withdraw(), Change::Down);
+        assert_eq!(tally.withdraw(), Change::None);
+        assert_eq!(tally.record(true), Change::None);
+        assert_eq!(tally.withdraw(), Change::None, "and a withdrawal between starts the count anew");
+        assert_eq!(tally.record(true), Change::None);
+        assert_eq!(tally.record(true), Change::Up);
     }
 }

@@ -5,6 +5,7 @@
 use crate::base::clock::MonoTime;
 use crate::base::dice::Dice;
 
+pub mod check;
 pub mod eject;
 pub mod health;
 pub mod pick;

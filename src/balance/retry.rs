@@ -17,6 +17,19 @@ pub enum FailedAt {
     DuringAnswer,
 }
 
+impl FailedAt {
+    /// The word for it in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::ReusedConnection => "reused-connection",
+            Self::BeforeAnswer => "before-answer",
+            Self::Timeout => "timeout",
+            Self::DuringAnswer => "during-answer",
+        }
+    }
+}
+
 /// The facts of a failed attempt.
 #[derive(Debug, Clone, Copy)]
 pub struct Attempt<'a> {

@@ -10,8 +10,8 @@ use toml::de::DeValue;
 
 use super::kind::{
     Address, AdminAddress, AnySize, AnyTime, BodyForm, ByStatus, CheckType, CookieName, Count, HostName,
-    HostPort, JsonPointer, Label, Level, List, Named, Network, OneOrMany, OrOff, Path, Prefix, Pseudonym,
-    RedisUrl, Size, Statuses, Text, Threads, Timeout, Token,
+    HostPort, JsonPlace, JsonPointer, Label, Level, List, Named, Network, OneOrMany, OrOff, Path, Prefix,
+    Pseudonym, RedisUrl, Regexp, Size, Statuses, Text, Threads, Timeout, Token,
 };
 use super::read::{Node, Reader, Set, State};
 use super::reference::section_schema;
@@ -20,7 +20,7 @@ use super::table::table;
 use crate::balance::Method as Balance;
 use crate::cache::{ClientDirectives, QueryRule, SetCookie, TtlMode};
 use crate::forward::HostRule;
-use crate::plan::{AccessLog, LogFormat, Priority};
+use crate::plan::{AccessLog, HealthStart, LogFormat, Priority};
 
 table! {
     /// Durations and sizes are texts with units: "50ms", "30s", "1h 30m"; "64KiB", "256MiB".
@@ -96,12 +96,12 @@ table! {
 }
 
 table! {
-    /// The operator's own listener: /metrics, /healthz, /readyz, /api/v1/purge. Keep it away from the public.
+    /// The operator's own listener: /metrics, /healthz, /readyz, /api/v1. Keep it away from the public.
     AdminTable {
         /// Where to listen, or "off".
         addr: AdminAddress = "127.0.0.1:9180", or "off";
-        /// What a request that changes something must show, as `Authorization: Bearer …`: at least 16 characters. Empty: purging over the
-        /// network is off.
+        /// What a request that changes something must show, as `Authorization: Bearer …`: at least 16 characters. Empty: nothing can
+        /// be changed over the network.
         token: Token = "", or "${VANNE_ADMIN_TOKEN:-change-me-please-0123}";
     }
 }
@@ -235,24 +235,66 @@ table! {
 table! {
     /// A check that every instance is asked regularly.
     HealthTable {
-        /// "http": a GET of `path` is answered as expected; "tcp": a connection is accepted.
+        /// "http": a GET of `path` is answered as expected; "tcp": a connection is accepted; "grpc": grpc.health.v1.Health/Check, over
+        /// HTTP/2, is answered with SERVING.
         r#type: CheckType = "http", or "tcp";
         /// What an HTTP check asks for.
         path: Path = absent, or "/ready";
-        /// The Host an HTTP check sends; not written: the instance's address.
+        /// The Host an HTTP or gRPC check sends; not written: the instance's address.
         host: HostName = absent, or "api.internal";
+        /// The service a gRPC check asks about; not written: the server as a whole.
+        service: Text = absent, or "api.v1.Search";
+        /// The port that is asked; not written: the instance's own.
+        port: Count<1, 65_535> = absent, or 8081;
+        /// Ask over TLS. "off": in the clear.
+        tls: OrOff<CheckTlsTable> = "off", or { verify = false };
         /// The time between two checks of an instance, give or take 10 %.
         every: Timeout = "2s", or "10s";
+        /// The same while the instance is down; not written: `every`.
+        every_down: Timeout = absent, or "500ms";
         /// The budget of a whole check.
         timeout: Timeout = "1s", or "500ms";
         /// Failures in a row that take an instance out.
         fall: Count<1, 1000> = 3, or 5;
         /// Successes in a row that bring it back.
         rise: Count<1, 1000> = 2, or 1;
+        /// What an instance is before its first check: "up", or "down" until one succeeds. While no instance is up, all are used.
+        start: HealthStart = "up", or "down";
         /// Brought back, an instance gets its share little by little over this time, so that it can warm up; "0s": at once.
         slow_start: AnyTime = "0s", or "20s";
         /// The statuses that count as success of an HTTP check: one, a range, or a list of both.
         expect: OneOrMany<Statuses<100, 599>> = "200-399", or [200, "204-299"];
+        /// The statuses by which an instance says itself that it takes no requests now: they take it out at once, whatever `fall` says. So
+        /// does NOT_SERVING of a gRPC check.
+        withdraw: OneOrMany<Statuses<100, 599>> = 503, or [429, 503];
+        /// A text that the answer's content must hold, in its first 64 KiB.
+        contains: Text = absent, or "ready";
+        /// A regular expression that must match somewhere in the answer's content, in its first 64 KiB.
+        matches: Regexp = absent, or "^ok$";
+        /// A member that the answer's content must have, being JSON of at most 64 KiB.
+        json: CheckJsonTable = absent, or { at = "/status", is = "ok" };
+    }
+}
+
+table! {
+    /// How a check goes over TLS.
+    CheckTlsTable {
+        /// The name that is asked for (SNI) and verified; not written: the instance's host.
+        sni: HostName = absent, or "api.internal";
+        /// A file with the certificates (PEM) that vouch for the instances; not written: those the system trusts.
+        ca: Text = absent, or "/etc/vanne/instances.pem";
+        /// Whether the instance's certificate must be valid and for that name.
+        verify: bool = true, or false;
+    }
+}
+
+table! {
+    /// A member of JSON and what it must be.
+    CheckJsonTable {
+        /// Where it is: its name, or a pointer like "/checks/database".
+        at: JsonPlace = required, or "/status";
+        /// What it must be: a text, or a number, true or false as JSON writes it.
+        is: Text = required, or "ok";
     }
 }
 

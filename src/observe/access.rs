@@ -371,6 +371,13 @@ fn needs_escape(char: char) -> bool {
     matches!(char, '"' | '\\') || char.is_control()
 }
 
+/// A moment as RFC 3339 has it, in UTC with milliseconds: `2026-11-22T21:03:00.042Z`.
+pub fn time_text(at: WallTime) -> String {
+    let mut out = Vec::new();
+    append_time(&mut out, at);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 /// Appends a moment as RFC 3339 has it, in UTC with milliseconds: `2026-11-22T21:03:00.042Z`.
 fn append_time(out: &mut Vec<u8>, at: WallTime) {
     let (year, month, day) = date(at.as_secs() / 86_400);

@@ -38,6 +38,8 @@ vanne
 /healthz  200 while the process lives
 /readyz   200 while requests are taken, 503 while draining
 
+GET /api/v1/upstreams shows every instance: its state, why and since when
+POST /api/v1/upstreams drains an instance, readies it or changes its weight, when admin.token is set
 POST /api/v1/purge makes stored answers invalid, when admin.token is set
 ";
 

@@ -1,13 +1,14 @@
 //! Counters, gauges and histograms with their label handles resolved when the plan is loaded: a request never looks one up by name.
 
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::Method;
-use prometheus::{Histogram, IntCounter, IntGauge, Registry, TextEncoder};
+use prometheus::{Histogram, IntCounter, IntGauge, TextEncoder};
 
 use super::names;
-use super::series::{Codes, Family, Words};
+use super::series::{Codes, Family, Shown, Shows, Words};
 use crate::balance::retry::FailedAt;
 use crate::base::name::{CacheName, UpstreamName};
 use crate::guard::request::Refusal;
@@ -15,8 +16,8 @@ use crate::plan::{Action, Plan, Route, RouteId, Upstream};
 
 /// All metrics of one running gateway, in a registry of its own.
 pub struct Metrics {
-    registry: Registry,
-    families: Families,
+    registry: Arc<Shown>,
+    families: Arc<Families>,
     /// By [`RouteId`].
     routes: Vec<RouteSeries>,
     /// Of requests that no route matched.
@@ -101,10 +102,41 @@ pub struct UpstreamMetrics(Arc<UpstreamSeries>);
 impl Metrics {
     /// Registers everything for a plan; every series that is known from the plan exists at 0 from the start.
     pub fn new(plan: &Plan) -> Arc<Self> {
-        let registry = Registry::new();
-        let families = Families::new(&registry);
+        let registry = Arc::new(Shown::default());
+        let families = Arc::new(Families::new(&*registry));
         register_process(&registry);
         families.build_info.series(&[env!("CARGO_PKG_VERSION")]).set(1);
+        for result in RELOADS {
+            families.reloads.series(&[result]);
+        }
+        families.reload_ok.series(&[]).set(1);
+        families.reload_time.series(&[]);
+        families.upgrade_failures.series(&[]);
+        Self::over(registry, families, plan)
+    }
+
+    /// The metrics of the plan that takes this one's place: counters go on from where they are.
+    pub fn succeeded_by(&self, plan: &Plan) -> Arc<Self> {
+        Self::over(Arc::clone(&self.registry), Arc::clone(&self.families), plan)
+    }
+
+    /// Forgets series of what `plan` does not name: an instance that is gone must not be shown as up for ever.
+    pub fn forget_what_is_not_in(&self, plan: &Plan) {
+        let upstreams: HashSet<&str> = plan.upstreams.iter().map(|u| u.name.as_str()).collect();
+        let instances: HashSet<&str> =
+            plan.upstreams.iter().flat_map(|u| &u.servers).map(|server| server.addr.as_str()).collect();
+        let caches: HashSet<&str> = plan.caches.iter().map(|c| c.name.as_str()).collect();
+        let routes: HashSet<&str> = plan.routes.iter().map(|r| r.name.as_str()).chain([NO_ROUTE]).collect();
+        self.registry.retain(&|label, value| match label {
+            "upstream" => upstreams.contains(value),
+            "instance" => instances.contains(value),
+            "name" => caches.contains(value),
+            "route" => routes.contains(value),
+            _ => true,
+        });
+    }
+
+    fn over(registry: Arc<Shown>, families: Arc<Families>, plan: &Plan) -> Arc<Self> {
         let metrics = Self {
             routes: plan.routes.iter().map(|route| families.route_of(route)).collect(),
             unrouted: families.route(NO_ROUTE, &[404], &[CacheResult::None]),
@@ -189,6 +221,26 @@ impl Metrics {
     /// An access log line was dropped, because its writer was behind.
     pub fn access_log_dropped(&self) {
         self.access_log_dropped.inc();
+    }
+
+    /// A configuration was put in force at this time, in seconds since the Unix epoch, the first or a later one.
+    pub fn configured(&self, at: u64, reload: bool) {
+        if reload {
+            self.families.reloads.series(&[RELOADS[0]]).inc();
+        }
+        self.families.reload_ok.series(&[]).set(1);
+        self.families.reload_time.series(&[]).set(as_gauge(at));
+    }
+
+    /// A reload changed nothing, because something was wrong.
+    pub fn reload_failed(&self) {
+        self.families.reloads.series(&[RELOADS[1]]).inc();
+        self.families.reload_ok.series(&[]).set(0);
+    }
+
+    /// An upgrade in place failed.
+    pub fn upgrade_failed(&self) {
+        self.families.upgrade_failures.series(&[]).inc();
     }
 
     /// Everything in Prometheus' text format.
@@ -325,6 +377,16 @@ impl UpstreamMetrics {
         }
     }
 
+    /// Endpoint `index` has been in `state` (a word of `upstream::state::Condition`) for this long.
+    pub fn state(&self, index: usize, state: &'static str, lasted: Duration) {
+        if let Some(instance) = self.0.instances.get(index) {
+            for (word, series) in STATES.iter().zip(&instance.states) {
+                series.set(i64::from(*word == state));
+            }
+            instance.lasted.set(as_gauge(lasted.as_secs()));
+        }
+    }
+
     /// A health check of endpoint `index` ended.
     pub fn checked(&self, index: usize, ok: bool) {
         if let Some(instance) = self.0.instances.get(index) {
@@ -365,8 +427,14 @@ struct Families {
     upstream_wait_duration: Family<Histogram>,
     upstream_rejected: Family<IntCounter>,
     upstream_up: Family<IntGauge>,
+    upstream_state: Family<IntGauge>,
+    upstream_state_duration: Family<IntGauge>,
     health_checks: Family<IntCounter>,
     access_log_dropped: Family<IntCounter>,
+    reloads: Family<IntCounter>,
+    reload_ok: Family<IntGauge>,
+    reload_time: Family<IntGauge>,
+    upgrade_failures: Family<IntCounter>,
     build_info: Family<IntGauge>,
 }
 
@@ -415,6 +483,8 @@ struct InstanceSeries {
     failures: [IntCounter; FAILURES.len()],
     in_flight: IntGauge,
     up: IntGauge,
+    states: [IntGauge; STATES.len()],
+    lasted: IntGauge,
     healthy: IntCounter,
     unhealthy: IntCounter,
     ejections: IntCounter,
@@ -427,7 +497,7 @@ const FORWARDED: [u16; 4] = [200, 502, 503, 504];
 const NO_ROUTE: &str = "_none";
 
 impl Families {
-    fn new(registry: &Registry) -> Self {
+    fn new(registry: &impl Shows) -> Self {
         Self {
             requests: Family::new(registry, &names::REQUESTS),
             request_duration: Family::new(registry, &names::REQUEST_DURATION),
@@ -459,8 +529,14 @@ impl Families {
             upstream_wait_duration: Family::new(registry, &names::UPSTREAM_WAIT_DURATION),
             upstream_rejected: Family::new(registry, &names::UPSTREAM_REJECTED),
             upstream_up: Family::new(registry, &names::UPSTREAM_UP),
+            upstream_state: Family::new(registry, &names::UPSTREAM_STATE),
+            upstream_state_duration: Family::new(registry, &names::UPSTREAM_STATE_DURATION),
             health_checks: Family::new(registry, &names::HEALTH_CHECKS),
             access_log_dropped: Family::new(registry, &names::ACCESS_LOG_DROPPED),
+            reloads: Family::new(registry, &names::RELOADS),
+            reload_ok: Family::new(registry, &names::RELOAD_OK),
+            reload_time: Family::new(registry, &names::RELOAD_TIME),
+            upgrade_failures: Family::new(registry, &names::UPGRADE_FAILURES),
             build_info: Family::new(registry, &names::BUILD_INFO),
         }
     }
@@ -547,13 +623,17 @@ impl Families {
             codes: Codes::new(&self.upstream_requests, &[upstream, instance]),
             failures: FAILURES.map(|at| self.upstream_failures.series(&[upstream, instance, at])),
             in_flight: self.upstream_in_flight.series(&[upstream, instance]),
-            up: self.upstream_up.series(&[upstream, instance]),
+            up: self.upstream_up.series_begun(&[upstream, instance], |up| up.set(1)),
+            states: STATES.map(|state| {
+                let begin = |series: &IntGauge| series.set(i64::from(state == STATES[0]));
+                self.upstream_state.series_begun(&[upstream, instance, state], begin)
+            }),
+            lasted: self.upstream_state_duration.series(&[upstream, instance]),
             healthy: self.health_checks.series(&[upstream, instance, "success"]),
             unhealthy: self.health_checks.series(&[upstream, instance, "failure"]),
             ejections: self.upstream_ejections.series(&[upstream, instance]),
         };
         series.codes.of(200);
-        series.up.set(1);
         series
     }
 }
@@ -653,6 +733,11 @@ const REDIS_ERRORS: [[&str; 1]; 14] = [
 ];
 const RETRIES: [[&str; 1]; 4] = [["connect"], ["reused-connection"], ["before-answer"], ["timeout"]];
 
+const RELOADS: [&str; 2] = ["success", "failure"];
+/// The words of `upstream::state::Condition`, which a test compares.
+pub(crate) const STATES: [&str; 9] =
+    ["up", "warming", "on-trial", "ejected", "down", "draining", "drained", "idle", "unresolved"];
+
 const REJECTIONS: [[&str; 1]; 2] = [["full"], ["timeout"]];
 
 fn as_gauge(value: u64) -> i64 {
@@ -660,14 +745,14 @@ fn as_gauge(value: u64) -> i64 {
 }
 
 #[cfg(target_os = "linux")]
-fn register_process(registry: &Registry) {
+fn register_process(registry: &Shown) {
     let process = prometheus::process_collector::ProcessCollector::for_self();
     registry.register(Box::new(process)).expect("its names are its own");
 }
 
 /// Only Linux tells a process about itself in a way the collector reads.
 #[cfg(not(target_os = "linux"))]
-fn register_process(_registry: &Registry) {}
+fn register_process(_registry: &Shown) {}
 
 #[cfg(test)]
 pub(super) mod tests {

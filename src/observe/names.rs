@@ -126,10 +126,22 @@ metrics! {
         "Requests that got no place on an instance.";
     UPSTREAM_UP: Kind::Gauge, "upstream_up", ["upstream", "instance"],
         "1 while an instance may be used, else 0.";
+    UPSTREAM_STATE: Kind::Gauge, "upstream_state", ["upstream", "instance", "state"],
+        "1 for the state an instance is in, else 0.";
+    UPSTREAM_STATE_DURATION: Kind::Gauge, "upstream_state_duration_seconds", ["upstream", "instance"],
+        "Seconds since an instance came into its state.";
     HEALTH_CHECKS: Kind::Counter, "health_checks_total", ["upstream", "instance", "result"],
         "Health checks made.";
     ACCESS_LOG_DROPPED: Kind::Counter, "access_log_dropped_total", [],
         "Access log lines lost, because their writer was behind or could not write.";
+    RELOADS: Kind::Counter, "reloads_total", ["result"],
+        "Reloads of the configuration that were asked for, by how they ended.";
+    RELOAD_OK: Kind::Gauge, "config_last_reload_successful", [],
+        "1 while the file as last read is in force; 0 after a reload that changed nothing because something was wrong.";
+    RELOAD_TIME: Kind::Gauge, "config_last_reload_success_timestamp_seconds", [],
+        "When the configuration in force was read, in seconds since the Unix epoch.";
+    UPGRADE_FAILURES: Kind::Counter, "upgrade_failures_total", [],
+        "Upgrades in place after which this process went on, because the new one did not begin to serve.";
     BUILD_INFO: Kind::Gauge, "build_info", ["version"],
         "Always 1; the version is in the label.";
 }
@@ -160,10 +172,14 @@ pub const LABELS: &[(&str, &str)] = &[
     ),
     (
         "result",
-        "of `vanne_cache_requests_total`: `hit`, `stale`, `miss`, `collapsed`, `revalidated`, `bypass`; of `vanne_cache_lookups_total`: `hit`, `miss`, `error`; of `vanne_cache_stores_total`: `stored`, or why not; of `vanne_health_checks_total`: `success`, `failure`",
+        "of `vanne_cache_requests_total`: `hit`, `stale`, `miss`, `collapsed`, `revalidated`, `bypass`; of `vanne_cache_lookups_total`: `hit`, `miss`, `error`; of `vanne_cache_stores_total`: `stored`, or why not; of `vanne_health_checks_total`: `success`, `failure`; of `vanne_reloads_total`: `success`, `failure`",
     ),
     ("reused", "`true`: kept from an earlier exchange; `false`: new"),
     ("route", "the route's name in the configuration; `_none`: no route matched"),
+    (
+        "state",
+        "`up`, `warming` (back, its share grows), `on-trial` (one request at a time), `ejected`, `down`, `draining`, `drained`, `idle` (weight 0), `unresolved`",
+    ),
     (
         "tier",
         "`memory`, `redis`; of `vanne_cache_requests_total`: where a hit lay, `none` for every other result",

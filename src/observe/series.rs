@@ -65,24 +65,90 @@ pub(super) struct Family<M> {
     children: Arc<Mutex<Children<M>>>,
 }
 
+/// Where families are shown.
+pub(super) trait Shows {
+    /// Shows a family from now on.
+    fn show<M: Series>(&self, family: &Family<M>) -> prometheus::Result<()>;
+}
+
+impl Shows for Registry {
+    fn show<M: Series>(&self, family: &Family<M>) -> prometheus::Result<()> {
+        self.register(Box::new(family.clone()))
+    }
+}
+
+/// A registry that can forget series of what a plan no longer names.
+#[derive(Default)]
+pub(super) struct Shown {
+    registry: Registry,
+    families: Mutex<Vec<Box<dyn Forgets>>>,
+}
+
+/// What can forget some of its series.
+trait Forgets: Send + Sync {
+    fn retain(&self, keep: &dyn Fn(&str, &str) -> bool);
+}
+
+impl Shown {
+    /// What is shown.
+    pub(super) fn gather(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
+    }
+
+    /// Shows a collector that is not a family of ours.
+    pub(super) fn register(&self, collector: Box<dyn Collector>) -> prometheus::Result<()> {
+        self.registry.register(collector)
+    }
+
+    /// Forgets every series that has a label, given by name and value, that `keep` does not want.
+    pub(super) fn retain(&self, keep: &dyn Fn(&str, &str) -> bool) {
+        for family in self.families.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            family.retain(keep);
+        }
+    }
+}
+
+impl Shows for Shown {
+    fn show<M: Series>(&self, family: &Family<M>) -> prometheus::Result<()> {
+        self.families.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(family.clone()));
+        self.registry.register(Box::new(family.clone()))
+    }
+}
+
+impl<M: Series> Forgets for Family<M> {
+    fn retain(&self, keep: &dyn Fn(&str, &str) -> bool) {
+        let wanted =
+            |values: &[String]| self.metric.labels.iter().zip(values).all(|(name, value)| keep(name, value));
+        let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
+        children.retain(|values, _| wanted(values));
+    }
+}
+
 impl<M: Series> Family<M> {
     /// An empty family, shown by `registry` from now on.
-    pub(super) fn new(registry: &Registry, metric: &'static names::Metric) -> Self {
+    pub(super) fn new(registry: &impl Shows, metric: &'static names::Metric) -> Self {
         let labels = metric.labels.iter().map(|&label| label.to_owned()).collect();
         let desc = Desc::new(metric.name.to_owned(), metric.help.to_owned(), labels, Default::default())
             .expect("the names are constants, well formed");
         let family = Self { metric, desc, children: Arc::default() };
-        registry
-            .register(Box::new(family.clone()))
-            .expect("the names are constants, each used for one family");
+        registry.show(&family).expect("the names are constants, each used for one family");
         family
     }
 
     /// The series with these label values, made at 0 when it is not there. Locks: not for a request's way.
     pub(super) fn series(&self, labels: &[&str]) -> M {
+        self.series_begun(labels, |_| {})
+    }
+
+    /// The same, begun by `begin` when it is made.
+    pub(super) fn series_begun(&self, labels: &[&str], begin: impl FnOnce(&M)) -> M {
         let key: Vec<String> = labels.iter().map(|&value| value.to_owned()).collect();
         let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
-        let make = || M::make(self.metric, labels).expect("the names are constants, well formed");
+        let make = || {
+            let made = M::make(self.metric, labels).expect("the names are constants, well formed");
+            begin(&made);
+            made
+        };
         children.entry(key).or_insert_with(make).clone()
     }
 }

@@ -1,4 +1,4 @@
-//! The operator's listener: carries [`Admin`]'s answers over HTTP, and takes purges.
+//! The operator's listener: carries [`Admin`]'s answers over HTTP, shows the instances, and takes purges and orders.
 
 use std::sync::Arc;
 
@@ -9,10 +9,13 @@ use pingora::protocols::http::ServerSession;
 
 use super::live::Live;
 use super::purge::Order;
+use super::upstreams::{Overview, Told};
 use crate::observe::admin::{Admin, Answer};
 
 /// Where purges are asked for.
 pub const PURGE: &str = "/api/v1/purge";
+/// Where instances are shown, and told what to do.
+pub const UPSTREAMS: &str = "/api/v1/upstreams";
 /// The largest order of a purge, in bytes.
 const LARGEST: usize = 1024 * 1024;
 
@@ -25,6 +28,54 @@ pub struct AdminApp {
 }
 
 impl AdminApp {
+    /// What is answered from these parts.
+    pub fn new(live: Arc<Live>) -> Self {
+        let token = live.plan.admin.token.clone();
+        let admin = Admin { metrics: live.metrics.clone(), ready: live.ready.clone(), token };
+        Self { admin, live }
+    }
+
+    async fn answer(&self, session: &mut ServerSession) -> Answer {
+        let head = session.req_header();
+        match (head.method.as_str(), head.uri.path()) {
+            (_, PURGE) => self.purge(session).await,
+            ("GET" | "HEAD", UPSTREAMS) => {
+                Answer::json(200, serde_json::to_value(Overview::of(&self.live)).unwrap_or_default())
+            }
+            (_, UPSTREAMS) => self.order(session).await,
+            (method, path) => {
+                if path == "/metrics" {
+                    self.live.upstreams.iter().for_each(|upstream| upstream.group.show_states());
+                }
+                self.admin.answer(method, path)
+            }
+        }
+    }
+
+    /// What an operator says about an instance.
+    async fn order(&self, session: &mut ServerSession) -> Answer {
+        let head = session.req_header();
+        if head.method != Method::POST {
+            return Answer::json(405, error("instances are shown to a GET, and told what to do by a POST"));
+        }
+        let shown = head.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        if let Err(refused) = self.admin.may_change(shown) {
+            return refused;
+        }
+        let body = match whole_body(session).await {
+            Ok(body) => body,
+            Err(answer) => return answer,
+        };
+        let order: Told = match serde_json::from_slice(&body) {
+            Ok(order) => order,
+            Err(wrong) => return Answer::json(400, error(&format!("the order does not read: {wrong}"))),
+        };
+        match order.carry_out(&self.live) {
+            Ok(instance) => Answer::json(200, serde_json::to_value(instance).unwrap_or_default()),
+            Err(wrong) => Answer::json(404, error(&wrong.to_string())),
+        }
+    }
+
     async fn purge(&self, session: &mut ServerSession) -> Answer {
         let head = session.req_header();
         if head.method != Method::POST {
@@ -61,29 +112,28 @@ async fn whole_body(session: &mut ServerSession) -> Result<Vec<u8>, Answer> {
     }
 }
 
-fn error(text: &str) -> serde_json::Value {
+pub(super) fn error(text: &str) -> serde_json::Value {
     serde_json::json!({ "error": text })
 }
 
 #[async_trait]
 impl ServeHttp for AdminApp {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let head = session.req_header();
-        let answer = if head.uri.path() == PURGE {
-            self.purge(session).await
-        } else {
-            self.admin.answer(head.method.as_str(), head.uri.path())
-        };
-        let mut response = Response::new(answer.body.into_bytes());
-        *response.status_mut() = http::StatusCode::from_u16(answer.status).unwrap_or_default();
-        let length = response.body().len();
-        let fields = response.headers_mut();
-        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
-        fields.insert(header::CONTENT_LENGTH, length.into());
-        fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if answer.status == 401 {
-            fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        response
+        respond(self.answer(session).await)
     }
+}
+
+/// An answer as it is sent.
+pub(super) fn respond(answer: Answer) -> Response<Vec<u8>> {
+    let mut response = Response::new(answer.body.into_bytes());
+    *response.status_mut() = http::StatusCode::from_u16(answer.status).unwrap_or_default();
+    let length = response.body().len();
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+    fields.insert(header::CONTENT_LENGTH, length.into());
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if answer.status == 401 {
+        fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
 }

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
 use http::Method;
@@ -45,13 +46,45 @@ const MOST_FIELDS: usize = 256;
 /// Beside a 405 (RFC 9110 §15.5.6): the methods it defines but CONNECT and TRACE, and PATCH (RFC 5789). Others are passed on as well.
 const ALLOW: &str = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n";
 
-/// Serves the connections of one listener.
+/// Serves the connections of one listener, by the configuration in force: a request is served to its end by the one that was in force when its
+/// head had come, the next request of the connection perhaps by another.
+pub struct Door {
+    current: ArcSwap<Connections>,
+}
+
+impl Door {
+    /// A door behind which `connections` serve.
+    pub fn new(connections: Connections) -> Arc<Self> {
+        Arc::new(Self { current: ArcSwap::from_pointee(connections) })
+    }
+
+    /// For pingora, which wants an app of its own.
+    pub fn app(self: Arc<Self>) -> impl ServerApp + Send + Sync + 'static {
+        Doorway(self)
+    }
+
+    /// Further requests are served by `connections`. Who is connected stays counted.
+    pub fn change(&self, connections: impl FnOnce(&Connections) -> Connections) {
+        let next = connections(&self.current.load());
+        self.current.store(Arc::new(next));
+    }
+
+    /// Makes `serving` what is in force now.
+    fn keep_up(&self, serving: &mut Arc<Connections>) {
+        let current = self.current.load();
+        if !Arc::ptr_eq(&current, serving) {
+            *serving = Arc::clone(&current);
+        }
+    }
+}
+
+/// Serves the connections of one listener by one configuration.
 pub struct Connections {
     live: Arc<Live>,
     proxy: Arc<HttpProxy<Gateway>>,
     listener: usize,
     open: Arc<Open>,
-    crowd: Mutex<Crowd>,
+    crowd: Arc<Mutex<Crowd>>,
 }
 
 /// Counts open connections, so that a drain knows when the last one is gone.
@@ -61,7 +94,8 @@ pub struct Open {
     changed: Notify,
 }
 
-struct Opened(Arc<Open>);
+/// One open connection.
+pub(super) struct Opened(Arc<Open>);
 
 /// A connection among those of its address.
 struct Inside<'a> {
@@ -92,7 +126,7 @@ impl Open {
         }
     }
 
-    fn enter(self: &Arc<Self>) -> Opened {
+    pub(super) fn enter(self: &Arc<Self>) -> Opened {
         self.count.fetch_add(1, Ordering::AcqRel);
         Opened(self.clone())
     }
@@ -126,7 +160,12 @@ enum Next {
 impl Connections {
     /// Serves the connections of the listener at position `listener` of the plan.
     pub fn new(live: Arc<Live>, proxy: Arc<HttpProxy<Gateway>>, listener: usize, open: Arc<Open>) -> Self {
-        Self { live, proxy, listener, open, crowd: Mutex::default() }
+        Self { live, proxy, listener, open, crowd: Arc::default() }
+    }
+
+    /// The same listener by another configuration, in whose plan it stands at position `listener`.
+    pub fn by(&self, live: Arc<Live>, proxy: Arc<HttpProxy<Gateway>>, listener: usize) -> Self {
+        Self { live, proxy, listener, open: self.open.clone(), crowd: self.crowd.clone() }
     }
 
     fn limits(&self) -> &ClientLimits {
@@ -327,45 +366,53 @@ impl Connections {
     }
 }
 
+/// What [`Door`] hands to pingora, which wants an app of its own.
+struct Doorway(Arc<Door>);
+
 #[async_trait]
-impl ServerApp for Connections {
+impl ServerApp for Doorway {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let mut serving = self.0.current.load_full();
         let mut stream = Dated::over(stream);
-        let _open = self.open.enter();
+        let _open = serving.open.enter();
         let peer = short::peer(&stream);
-        let Some(_inside) = self.let_in(peer) else {
-            self.refuse(&mut stream, Failure::Refused(Refusal::Crowd)).await;
+        let first = serving.clone();
+        let Some(_inside) = first.let_in(peer) else {
+            serving.refuse(&mut stream, Failure::Refused(Refusal::Crowd)).await;
             return None;
         };
         let mut shutdown = shutdown.clone();
         let mut held = BytesMut::new();
         for served in 0.. {
-            let length = match self.next_head(&mut stream, &mut held, served == 0, &mut shutdown).await {
+            let next = serving.next_head(&mut stream, &mut held, served == 0, &mut shutdown).await;
+            self.0.keep_up(&mut serving);
+            let length = match next {
                 Next::Head(length) => length,
                 Next::Gone => break,
                 Next::Refused(failure) => {
-                    self.refuse(&mut stream, failure).await;
+                    serving.refuse(&mut stream, failure).await;
                     break;
                 }
             };
-            let last = served + 1 >= self.limits().keepalive_requests || *shutdown.borrow();
-            let (admitted, framing) = match self.admit(&held[..length], peer, last) {
+            let last = served + 1 >= serving.limits().keepalive_requests || *shutdown.borrow();
+            let (admitted, framing) = match serving.admit(&held[..length], peer, last) {
                 Ok(Admission::Hit(answer)) => {
                     held.advance(length);
-                    if short::send(&self.live, self.limits().write_timeout, &mut stream, *answer).await {
+                    if short::send(&serving.live, serving.limits().write_timeout, &mut stream, *answer).await
+                    {
                         continue;
                     }
                     break;
                 }
                 Ok(Admission::Onward(admitted, framing)) => (admitted, framing),
                 Err(refusal) => {
-                    self.refuse(&mut stream, Failure::Refused(refusal)).await;
+                    serving.refuse(&mut stream, Failure::Refused(refusal)).await;
                     break;
                 }
             };
             let head = with_target(held.split_to(length), &admitted.target());
-            let content = ContentStream::new(stream, framing, std::mem::take(&mut held), self.limits());
-            match self.hand_over(content, head, admitted, &shutdown).await {
+            let content = ContentStream::new(stream, framing, std::mem::take(&mut held), serving.limits());
+            match serving.hand_over(content, head, admitted, &shutdown).await {
                 Some(kept) => (stream, held) = kept,
                 None => break,
             }

@@ -27,7 +27,7 @@ pub struct Live {
     /// What happened, as numbers.
     pub metrics: Arc<Metrics>,
     /// What happened, as lines.
-    pub log: Log,
+    pub log: Arc<Log>,
     /// The upstreams, in the plan's order.
     pub upstreams: Vec<Upstream>,
     /// The caches, in the plan's order.
@@ -35,7 +35,7 @@ pub struct Live {
     /// The connection to Redis, when there is one.
     pub redis: Option<Arc<RedisTier>>,
     /// Connections for what the cache fetches, and for health checks.
-    pub connector: Connector,
+    pub connector: Arc<Connector>,
     /// False while draining.
     pub ready: Arc<AtomicBool>,
     /// Whether plain hits are answered by the short way. Always, but for a test that compares both.
@@ -57,9 +57,9 @@ pub struct Cache {
     /// The operator's rules.
     pub rules: Arc<Rules>,
     /// What it holds.
-    pub store: Store,
+    pub store: Arc<Store>,
     /// How often what was asked for, when that decides what is stored.
-    pub uses: Option<Uses>,
+    pub uses: Option<Arc<Uses>>,
     /// What it is fetching.
     pub flights: Arc<Flights<Word>>,
     /// How long a request waits for another's fetch.

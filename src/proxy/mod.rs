@@ -43,6 +43,7 @@ pub mod journey;
 mod keep;
 pub mod live;
 pub mod onward;
+pub mod orders;
 mod patience;
 pub mod peer;
 mod place;
@@ -52,6 +53,7 @@ mod question;
 pub mod reply;
 mod serve;
 mod short;
+pub mod upstreams;
 
 use self::content::Fault;
 use self::exchange::Destination;

@@ -36,7 +36,7 @@ pub(super) fn answer(live: &Live, request: &Request<'_>) -> Option<Answer> {
 
 fn cache(live: &Live, id: CacheId) -> Cache<'_> {
     let cache = live.cache(id);
-    Cache { store: &cache.store, uses: cache.uses.as_ref() }
+    Cache { store: &cache.store, uses: cache.uses.as_deref() }
 }
 
 fn parts<'a>(live: &'a Live, cache: &'a dyn Fn(CacheId) -> Cache<'a>) -> Parts<'a> {

@@ -101,6 +101,7 @@ impl Lookup {
     }
 
     fn failed(&mut self, why: &str) {
+        self.endpoint.note(|notes| notes.name = why.to_owned());
         if !std::mem::replace(&mut self.failing, true) {
             let still_used = self.endpoint.addr();
             warn!(

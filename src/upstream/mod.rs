@@ -12,6 +12,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 
+use crate::balance::check::Unwell;
 use crate::balance::eject::{self, Standing, Strikes};
 use crate::balance::health::{Change, Tally};
 use crate::balance::pick::client_key;
@@ -22,14 +23,18 @@ use crate::base::dice::Dice;
 use crate::base::name::UpstreamName;
 use crate::base::unit::show_duration;
 use crate::observe::metrics::UpstreamMetrics;
-use crate::plan;
+use crate::plan::{self, HealthStart};
 
 pub mod discover;
 mod pool;
 pub mod probe;
+pub mod state;
+mod succession;
 
 pub use pool::NoPlace;
 use pool::Pool;
+use state::Notes;
+use succession::Kin;
 
 thread_local! {
     /// One source of chance per worker, so that workers do not queue up for a shared one.
@@ -39,11 +44,13 @@ thread_local! {
 /// A running upstream.
 pub struct Group {
     plan: plan::Upstream,
-    picker: Picker,
+    /// Made anew when weights change.
+    picker: ArcSwap<Picker>,
     endpoints: Box<[Arc<Endpoint>]>,
     pool: Option<Pool>,
     clock: Arc<Clock>,
     report: Arc<dyn Report>,
+    kin: Kin,
 }
 
 /// What a request asks of an upstream.
@@ -59,11 +66,14 @@ pub struct Wanted {
 pub struct Endpoint {
     index: usize,
     name: String,
-    weight: u32,
+    weight: AtomicU32,
     backup: bool,
+    /// An operator said that it takes no new requests.
+    drained: AtomicBool,
     /// When checks brought it back, in nanoseconds of the process's steady clock; 0: never.
     returned: AtomicU64,
-    in_flight: AtomicU32,
+    /// Shared with the same endpoint of an upstream that this one succeeds, or that succeeds it.
+    in_flight: Arc<AtomicU32>,
     up: AtomicBool,
     /// When `up` last changed, in nanoseconds of the process's steady clock.
     since: AtomicU64,
@@ -81,6 +91,10 @@ pub struct Endpoint {
     struck: AtomicBool,
     /// When it is no longer out, in nanoseconds of the process's steady clock; 0 when nothing is held against it.
     out_until: AtomicU64,
+    /// When its condition last changed by an event, in nanoseconds of the process's steady clock.
+    changed: AtomicU64,
+    /// What is known against it, for the operator.
+    notes: Mutex<Notes>,
     report: Arc<dyn Report>,
 }
 
@@ -113,6 +127,8 @@ trait Report: Send + Sync {
     fn checked(&self, index: usize, ok: bool);
     /// Endpoint `index` was taken out for what happened to requests.
     fn ejected(&self, index: usize);
+    /// Endpoint `index` has been in this state (a word of [`state::Condition`]) for this long.
+    fn state(&self, index: usize, state: &'static str, lasted: Duration);
     /// So many requests wait for a place.
     fn waiting(&self, count: usize);
     /// A request waited this long, in vain or not.
@@ -138,6 +154,10 @@ impl Report for UpstreamMetrics {
         self.ejected(index);
     }
 
+    fn state(&self, index: usize, state: &'static str, lasted: Duration) {
+        self.state(index, state, lasted);
+    }
+
     fn waiting(&self, count: usize) {
         self.waiting(count);
     }
@@ -152,23 +172,35 @@ impl Report for UpstreamMetrics {
 }
 
 impl Group {
-    /// The upstream as planned; every endpoint begins up. Cheap: no DNS, no connections. An endpoint given by a name is not used until
+    /// The upstream as planned; every endpoint begins as its health checks are told to, without any up. Cheap: no DNS, no connections. An endpoint given by a name is not used until
     /// [`probe::run`] has resolved it.
     pub fn new(plan: &plan::Upstream, clock: Arc<Clock>, metrics: UpstreamMetrics) -> Arc<Self> {
         Self::reporting_to(plan, clock, Arc::new(metrics))
     }
 
     fn reporting_to(plan: &plan::Upstream, clock: Arc<Clock>, report: Arc<dyn Report>) -> Arc<Self> {
+        Self::made(plan, clock, report, &|_| {})
+    }
+
+    /// `tell` is what an endpoint is told before it is used.
+    fn made(
+        plan: &plan::Upstream,
+        clock: Arc<Clock>,
+        report: Arc<dyn Report>,
+        tell: &dyn Fn(&mut Endpoint),
+    ) -> Arc<Self> {
         let endpoints = plan.servers.iter().enumerate();
         let endpoints = endpoints
             .map(|(index, server)| {
-                Arc::new(Endpoint::new(index, server, plan.health.as_ref(), clock.mono(), &report))
+                let mut endpoint = Endpoint::new(index, server, plan.health.as_ref(), clock.mono(), &report);
+                tell(&mut endpoint);
+                Arc::new(endpoint)
             })
             .collect();
         let identities: Vec<_> = plan.servers.iter().map(|s| (s.addr.clone(), s.weight)).collect();
-        let picker = Picker::new(plan.balance, &identities);
+        let picker = ArcSwap::from_pointee(Picker::new(plan.balance, &identities));
         let pool = plan.pool.clone().map(Pool::new);
-        Arc::new(Self { plan: plan.clone(), picker, endpoints, pool, clock, report })
+        Arc::new(Self { plan: plan.clone(), picker, endpoints, pool, clock, report, kin: Kin::default() })
     }
 
     /// Chooses an endpoint that was not tried and counts the request as in flight there. `None` when every endpoint was tried, has weight 0,
@@ -180,7 +212,7 @@ impl Group {
         let candidates: SmallVec<[Candidate; 16]> = self.candidates().collect();
         let (tried, client) = (wanted.tried.as_slice(), client_key(wanted.client));
         let index = DICE.with_borrow_mut(|dice| {
-            self.picker.pick(&mut Choice { candidates: &candidates, tried, client, dice })
+            self.picker.load().pick(&mut Choice { candidates: &candidates, tried, client, dice })
         })?;
         let endpoint = self.endpoints.get(index)?;
         let addr = endpoint.next_addr()?;
@@ -190,7 +222,7 @@ impl Group {
     fn candidates(&self) -> impl Iterator<Item = Candidate> {
         let limits = self.pool.as_ref().map(Pool::limits);
         let now = self.clock.mono();
-        let slow_start = self.plan.health.as_ref().map_or(Duration::ZERO, |health| health.slow_start);
+        let slow_start = self.slow_start();
         // Weights are whole numbers: while one of them is a part of what was planned, all are counted in hundredths.
         let in_parts =
             !slow_start.is_zero() && self.endpoints.iter().any(|e| e.warmth(now, slow_start) < 100);
@@ -214,6 +246,7 @@ impl Group {
             && endpoint.struck.load(Ordering::Relaxed)
         {
             endpoint.change_strikes(Strikes::answered);
+            endpoint.changed_at(self.clock.mono());
         }
     }
 
@@ -229,6 +262,10 @@ impl Group {
         let total = self.endpoints.len();
         if let Some(time) = endpoint.change_strikes(|strikes| strikes.failed(now, others_out, total, rules)) {
             self.report.ejected(index);
+            endpoint.changed_at(now);
+            endpoint.note(|notes| {
+                notes.requests = format!("exchanges with it failed, the last one: {}", at.as_str())
+            });
             let (upstream, endpoint, out_for) = (self.name(), endpoint.name(), show_duration(time));
             tracing::warn!(%upstream, endpoint, out_for, last = ?at, "endpoint is taken out: exchanges with it fail");
         }
@@ -250,9 +287,9 @@ impl Group {
     }
 
     /// Takes the result of one health check of endpoint `index`. Changes nothing in a group without health checks.
-    pub fn record_check(self: &Arc<Self>, index: usize, ok: bool) -> Change {
+    pub fn record_check(self: &Arc<Self>, index: usize, result: &Result<(), Unwell>) -> Change {
         let Some(endpoint) = self.endpoints.get(index) else { return Change::None };
-        let change = endpoint.record_check(ok, self.clock.mono());
+        let change = endpoint.record_check(result, self.clock.mono());
         if change != Change::None {
             self.serve_waiting();
         }
@@ -264,8 +301,13 @@ impl Group {
     ///
     /// Says whether they are other than before.
     pub fn set_addrs(self: &Arc<Self>, index: usize, addrs: &[SocketAddr]) -> bool {
-        let changed = self.endpoints.get(index).is_some_and(|endpoint| endpoint.set_addrs(addrs));
+        let Some(endpoint) = self.endpoints.get(index) else { return false };
+        let is_first = endpoint.addr().is_none();
+        let changed = endpoint.set_addrs(addrs);
         if changed {
+            if is_first {
+                endpoint.changed_at(self.clock.mono());
+            }
             self.serve_waiting();
         }
         changed
@@ -283,13 +325,14 @@ impl Endpoint {
         let endpoint = Self {
             index,
             name: server.addr.clone(),
-            weight: server.weight,
+            weight: AtomicU32::new(server.weight),
             backup: server.backup,
+            drained: AtomicBool::new(false),
             returned: AtomicU64::new(0),
-            in_flight: AtomicU32::new(0),
-            up: AtomicBool::new(true),
+            in_flight: Arc::default(),
+            up: AtomicBool::new(health.is_none_or(|health| health.start == HealthStart::Up)),
             since: AtomicU64::new(now.as_nanos()),
-            tally: health.map(|health| Mutex::new(Tally::new(health.fall, health.rise))),
+            tally: health.map(|health| Mutex::new(first_tally(health))),
             addrs: ArcSwap::default(),
             resolved: AtomicBool::new(false),
             turn: AtomicUsize::new(0),
@@ -297,6 +340,8 @@ impl Endpoint {
             strikes: Mutex::default(),
             struck: AtomicBool::new(false),
             out_until: AtomicU64::new(0),
+            changed: AtomicU64::new(now.as_nanos()),
+            notes: Mutex::default(),
             report: Arc::clone(report),
         };
         let addr = discover::literal(&endpoint.name);
@@ -387,8 +432,9 @@ impl Endpoint {
     }
 
     fn as_candidate(&self, limits: Option<&plan::Pool>, now: MonoTime) -> Candidate {
-        // Weight 0 rather than "down": failing open must not choose what has no address.
-        let weight = if self.resolved.load(Ordering::Acquire) { self.weight } else { 0 };
+        // Weight 0 rather than "down": failing open must not choose what has no address, or is to be left alone.
+        let usable = self.resolved.load(Ordering::Acquire) && !self.drained.load(Ordering::Relaxed);
+        let weight = if usable { self.weight() } else { 0 };
         let in_flight = self.in_flight();
         let room = limits.map_or(Room::Free, |pool| Room::of(in_flight, pool.size, pool.overflow));
         let trusted = match self.standing(now) {
@@ -399,14 +445,21 @@ impl Endpoint {
         Candidate { weight, in_flight, up: trusted && self.is_up(), room, backup: self.backup }
     }
 
-    fn record_check(&self, ok: bool, now: MonoTime) -> Change {
+    fn record_check(&self, result: &Result<(), Unwell>, now: MonoTime) -> Change {
         let Some(tally) = &self.tally else { return Change::None };
-        self.report.checked(self.index, ok);
+        self.report.checked(self.index, result.is_ok());
         let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
-        let change = tally.record(ok);
+        let change = match result {
+            Err(Unwell::Withdrawn(_)) => tally.withdraw(),
+            result => tally.record(result.is_ok()),
+        };
         if change != Change::None {
             self.up.store(tally.is_up(), Ordering::Relaxed);
             self.since.store(now.as_nanos(), Ordering::Relaxed);
+            self.changed_at(now);
+            self.note(|notes| {
+                notes.check = result.as_ref().err().map_or_else(String::new, Unwell::to_string)
+            });
             if change == Change::Up {
                 self.returned.store(now.as_nanos(), Ordering::Relaxed);
             }
@@ -445,11 +498,18 @@ impl fmt::Debug for Endpoint {
         f.debug_struct("Endpoint")
             .field("index", &self.index)
             .field("name", &self.name)
-            .field("weight", &self.weight)
+            .field("weight", &self.weight())
             .field("in_flight", &self.in_flight())
             .field("up", &self.is_up())
             .field("addr", &self.addr())
             .finish_non_exhaustive()
+    }
+}
+
+fn first_tally(health: &plan::Health) -> Tally {
+    match health.start {
+        HealthStart::Up => Tally::new(health.fall, health.rise),
+        HealthStart::Down => Tally::unproven(health.fall, health.rise),
     }
 }
 
@@ -496,6 +556,6 @@ impl Drop for Picked {
         // In one order with the count of those who wait: either we see them, or they see the place.
         self.endpoint.in_flight.fetch_sub(1, Ordering::SeqCst);
         self.endpoint.report.in_flight(self.endpoint.index, -1);
-        self.group.serve_waiting();
+        self.group.serve_kin();
     }
 }

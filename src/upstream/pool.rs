@@ -229,6 +229,7 @@ mod tests {
         fn up(&self, _: usize, _: bool) {}
         fn checked(&self, _: usize, _: bool) {}
         fn ejected(&self, _: usize) {}
+        fn state(&self, _: usize, _: &'static str, _: Duration) {}
         fn waiting(&self, _: usize) {}
         fn waited(&self, _: Duration) {}
         fn rejected(&self, why: &'static str) {

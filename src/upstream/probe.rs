@@ -14,19 +14,20 @@ use tracing::{debug, info, warn};
 
 use super::discover::{Lookup, Resolve, System};
 use super::{Endpoint, Group};
+use crate::balance::check::Unwell;
 use crate::balance::health::Change;
 use crate::base::dice::Dice;
 use crate::base::unit::show_duration;
-use crate::plan::{Health, HealthCheck};
+use crate::plan::Health;
 
 /// Makes one health check. Implemented where sockets are spoken.
 #[async_trait]
 pub trait Check: Send + Sync + 'static {
-    /// Asks the endpoint once. The caller bounds the whole by the plan's timeout.
+    /// Asks the endpoint once, at `addr`. The caller bounds the whole by the plan's timeout.
     ///
     /// # Errors
-    /// Why it counts as a failure, for the log.
-    async fn check(&self, addr: SocketAddr, name: &str, check: &HealthCheck) -> Result<(), String>;
+    /// Why it counts as a failure.
+    async fn check(&self, addr: SocketAddr, name: &str, health: &Health) -> Result<(), Unwell>;
 }
 
 /// Checks and resolves all endpoints of a group until `stop` is true, or can never become it because its sender is gone. A check or look-up
@@ -76,17 +77,18 @@ async fn check_forever(group: &Arc<Group>, endpoint: &Endpoint, health: &Health,
     loop {
         let result = match timeout(health.timeout, ask(endpoint, health, check)).await {
             Ok(result) => result,
-            Err(_) => Err(format!("no answer within {}", show_duration(health.timeout))),
+            Err(_) => Err(Unwell::Timeout(show_duration(health.timeout))),
         };
         record(group, endpoint, result);
-        sleep(jittered(health.every, &mut dice)).await;
+        let every = if endpoint.is_up() { health.every } else { health.every_down };
+        sleep(jittered(every, &mut dice)).await;
     }
 }
 
 /// Asks the endpoint once; when it fails and the name has an address of the other family, asks there too: the instance may listen on one
 /// family only.
-async fn ask(endpoint: &Endpoint, health: &Health, check: &dyn Check) -> Result<(), String> {
-    let addr = endpoint.next_addr().ok_or("its name does not resolve")?;
+async fn ask(endpoint: &Endpoint, health: &Health, check: &dyn Check) -> Result<(), Unwell> {
+    let addr = endpoint.next_addr().ok_or(Unwell::Unresolved)?;
     let failure = match ask_at(addr, endpoint, health, check).await {
         Ok(()) => return Ok(()),
         Err(why) => why,
@@ -99,20 +101,24 @@ async fn ask(endpoint: &Endpoint, health: &Health, check: &dyn Check) -> Result<
 
 /// A check that panics has failed. If it ended the loop, an endpoint that is down at that moment would stay down for good.
 async fn ask_at(
-    addr: SocketAddr,
+    mut addr: SocketAddr,
     endpoint: &Endpoint,
     health: &Health,
     check: &dyn Check,
-) -> Result<(), String> {
-    let asked = AssertUnwindSafe(check.check(addr, endpoint.name(), &health.check)).catch_unwind();
-    asked.await.unwrap_or_else(|_| Err("the check itself broke (panicked)".to_owned()))
+) -> Result<(), Unwell> {
+    if let Some(port) = health.port {
+        addr.set_port(port);
+    }
+    let asked = AssertUnwindSafe(check.check(addr, endpoint.name(), health)).catch_unwind();
+    asked.await.unwrap_or(Err(Unwell::Broken))
 }
 
-fn record(group: &Arc<Group>, endpoint: &Endpoint, result: Result<(), String>) {
+fn record(group: &Arc<Group>, endpoint: &Endpoint, result: Result<(), Unwell>) {
     let since = endpoint.since();
-    let change = group.record_check(endpoint.index(), result.is_ok());
+    let change = group.record_check(endpoint.index(), &result);
     let lasted = show_duration(endpoint.since().since(since));
-    let (upstream, endpoint, why) = (group.name(), endpoint.name(), result.err().unwrap_or_default());
+    let (upstream, endpoint, why) =
+        (group.name(), endpoint.name(), result.err().map_or_else(String::new, |why| why.to_string()));
     match change {
         Change::Down => warn!(%upstream, endpoint, why, was_up_for = lasted, "endpoint is down"),
         Change::Up => info!(%upstream, endpoint, was_down_for = lasted, "endpoint is up again"),

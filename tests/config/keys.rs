@@ -86,6 +86,17 @@ fn base_for(path: &[String], name: &str) -> Table {
             let replace: Table = toml::from_str("from = \"/api\"\nto = \"/v2\"").unwrap();
             route.insert("replace_prefix".into(), replace.into());
         }
+        "upstreams.health" if name == "service" => {
+            let grpc: Table = toml::from_str("type = \"grpc\"").unwrap();
+            base["upstreams"]["api"].as_table_mut().unwrap().insert("health".into(), grpc.into());
+        }
+        "upstreams.health.tls" => {
+            upstream_part(&mut base, "health").insert("tls".into(), Table::new().into());
+        }
+        "upstreams.health.json" => {
+            let json: Table = toml::from_str("at = \"/up\"\nis = \"yes\"").unwrap();
+            upstream_part(&mut base, "health").insert("json".into(), json.into());
+        }
         "upstreams.servers" => {
             let servers: Table = toml::from_str("servers = [{ addr = \"y:1\" }, \"x:1\"]").unwrap();
             base["upstreams"]["api"]["servers"] = servers["servers"].clone();
@@ -120,6 +131,10 @@ fn base_for(path: &[String], name: &str) -> Table {
         _ => {}
     }
     base
+}
+
+fn upstream_part<'t>(base: &'t mut Table, name: &str) -> &'t mut Table {
+    base["upstreams"]["api"][name].as_table_mut().unwrap()
 }
 
 /// The table that a path leads to; names and positions on the way are those of the base.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use vanne::balance::check::Expected;
 use vanne::config::{Overrides, Source, load};
 use vanne::plan::{AccessLog, Action, HealthCheck, LogFormat, Plan};
 
@@ -159,6 +160,19 @@ fn health_checks_ask_what_is_written() {
     let tcp = health("{ type = \"tcp\", every = \"9s\" }").unwrap();
     assert_eq!((tcp.check, tcp.every, tcp.fall, tcp.rise), (HealthCheck::Tcp, Duration::from_secs(9), 3, 2));
     let http = health("{ path = \"/ready\", expect = [200, \"300-301\"] }").unwrap();
-    let expect = vec![(200, 200), (300, 301)];
-    assert_eq!(http.check, HealthCheck::Http { path: "/ready".into(), host: None, expect });
+    let expected =
+        Expected { status: vec![(200, 200), (300, 301)], withdraw: vec![(503, 503)], ..Expected::default() };
+    assert_eq!(http.check, HealthCheck::Http { path: "/ready".into(), host: None, expected });
+    assert_eq!(http.every_down, http.every, "not written, it is `every`");
+    let grpc = health("{ type = \"grpc\", service = \"api.v1\", every_down = \"1s\" }").unwrap();
+    assert_eq!(grpc.check, HealthCheck::Grpc { service: "api.v1".into(), host: None });
+    assert_eq!(grpc.every_down, Duration::from_secs(1));
+    let json = health("{ path = \"/\", json = { at = \"status\", is = \"ok\" } }").unwrap();
+    let HealthCheck::Http { expected, .. } = json.check else { panic!("{json:?}") };
+    let member = expected.member.unwrap();
+    assert_eq!(
+        (member.at.as_str(), member.is.as_str()),
+        ("/status", "ok"),
+        "a name is a pointer to a member"
+    );
 }

@@ -210,15 +210,23 @@ impl Configuration {
         edge
     }
 
-    /// Starts the gateway.
-    pub async fn start(self) -> Edge {
+    fn plan(&self) -> vanne::plan::Plan {
         let source = Source { name: "test.toml".into(), text: self.text() };
         let nothing: HashMap<String, String> = HashMap::new();
-        let plan = match config::load(&source, &nothing, &Overrides::default()) {
+        match config::load(&source, &nothing, &Overrides::default()) {
             Ok(plan) => plan,
             Err(problems) => panic!("{}", problems.render(false)),
-        };
-        let running = app::start(plan).expect("the gateway starts");
+        }
+    }
+
+    /// Why the gateway does not start.
+    pub async fn fails_to_start(self) -> String {
+        app::start(self.plan()).err().expect("the gateway does not start").to_string()
+    }
+
+    /// Starts the gateway.
+    pub async fn start(self) -> Edge {
+        let running = app::start(self.plan()).expect("the gateway starts");
         // One name for all: gateways on other ports are one fleet.
         let client = Client::new(running.addresses[0]).with_host("edge.test");
         Edge { running, client }

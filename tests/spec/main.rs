@@ -35,6 +35,10 @@ mod purge;
 
 mod balance;
 
+mod health;
+
+mod operate;
+
 mod pool;
 
 mod eject;
@@ -44,6 +48,10 @@ mod forward;
 mod observe;
 
 mod process;
+
+mod reload;
+
+mod upgrade;
 
 mod simulation;
 

@@ -112,18 +112,6 @@ async fn a_second_signal_leaves_at_once() {
 }
 
 #[tokio::test]
-async fn sighup_does_not_kill() {
-    let origin = Origin::new().on("*", reply(200).body("x")).start().await;
-    let place = place();
-    let mut process =
-        Program::gateway(&place.configuration(origin.address())).ready_at(place.admin).start().await;
-    process.signal("HUP");
-    process.wait_for_stderr("SIGHUP").await;
-    Client::new(place.web).get("/").send().await.expect(200);
-    assert!(!process.has_ended());
-}
-
-#[tokio::test]
 async fn a_health_check_tells_a_living_gateway_from_none() {
     let origin = Origin::new().start().await;
     let place = place();

@@ -3,9 +3,10 @@
 //! Every function answers `None` when a part is wrong, after its problem has been reported, and goes on with the others.
 
 mod caches;
+mod health;
 mod listeners;
-mod redis;
 mod routes;
+mod shared;
 mod upstreams;
 
 use super::file::{File, LogTable, ServerTable, time};
@@ -22,7 +23,7 @@ pub fn plan(file: &File, reader: &mut Reader<'_>) -> Option<Plan> {
     let listeners = listeners::public(file, reader);
     let admin = listeners::admin(file, reader);
     let log = file.log.value().and_then(log);
-    let redis = file.redis.value().and_then(|table| redis::redis(table, reader));
+    let redis = file.redis.value().and_then(|table| shared::redis(table, reader));
     let upstreams = upstreams::all(file, reader);
     let caches = caches::all(file, reader);
     let routes = routes::all(file, reader);

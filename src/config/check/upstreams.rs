@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use super::health::health;
 use crate::balance::eject::Rules;
 use crate::base::name::UpstreamName;
-use crate::config::file::{EjectTable, File, HealthTable, PoolTable, Server, UpstreamTable, time};
-use crate::config::kind::{CheckType, List, OrOff};
+use crate::config::file::{EjectTable, File, PoolTable, Server, UpstreamTable, time};
+use crate::config::kind::{List, OrOff};
 use crate::config::problem::{Problem, Spot};
 use crate::config::read::{Reader, Set};
-use crate::plan::{Health, HealthCheck, Instance, Pool, Upstream, UpstreamTimeouts};
+use crate::plan::{Instance, Pool, Upstream, UpstreamTimeouts};
 
 /// All upstreams.
 pub fn all(file: &File, reader: &mut Reader<'_>) -> Option<Vec<Upstream>> {
@@ -24,7 +25,7 @@ pub fn all(file: &File, reader: &mut Reader<'_>) -> Option<Vec<Upstream>> {
 fn upstream(name: &str, table: &UpstreamTable, reader: &mut Reader<'_>) -> Option<Upstream> {
     let servers = servers(&table.servers, reader);
     let health = match table.health.value() {
-        Some(OrOff::On(health)) => self::health(health, &table.health.spot, reader).map(Some),
+        Some(OrOff::On(checks)) => health(checks, &table.health.spot, reader).map(Some),
         Some(OrOff::Off) => Some(None),
         None => None,
     };
@@ -143,52 +144,4 @@ fn duplicates(list: &List<Server>, reader: &mut Reader<'_>) {
             None => seen.push((key, &entry.addr.spot)),
         }
     }
-}
-
-fn health(table: &HealthTable, spot: &Spot, reader: &mut Reader<'_>) -> Option<Health> {
-    let check = match table.r#type.value()? {
-        CheckType::Http => http_check(table, spot, reader),
-        CheckType::Tcp => tcp_check(table, reader),
-    };
-    Some(Health {
-        check: check?,
-        every: time(&table.every)?,
-        timeout: time(&table.timeout)?,
-        fall: table.fall.value()?.as_u32(),
-        rise: table.rise.value()?.as_u32(),
-        slow_start: time(&table.slow_start)?,
-    })
-}
-
-fn http_check(table: &HealthTable, spot: &Spot, reader: &mut Reader<'_>) -> Option<HealthCheck> {
-    if table.path.is_absent() {
-        reader.report(
-            Problem::of(spot, "`path` is missing")
-                .help("write what to ask for, like path = \"/ready\", or type = \"tcp\" to ask for nothing"),
-        );
-    }
-    let expect = table.expect.value()?.0.all()?;
-    Some(HealthCheck::Http {
-        path: table.path.value()?.0.clone(),
-        host: table.host.optional()?.map(|host| host.0.clone()),
-        expect: expect.map(|statuses| (statuses.0, statuses.1)).collect(),
-    })
-}
-
-/// A TCP check asks nothing: what describes a question would be ignored, and is a mistake.
-fn tcp_check(table: &HealthTable, reader: &mut Reader<'_>) -> Option<HealthCheck> {
-    let questions = [
-        (table.path.written, &table.path.spot),
-        (table.host.written, &table.host.spot),
-        (table.expect.written, &table.expect.spot),
-    ];
-    let mut asks = false;
-    for (_, spot) in questions.into_iter().filter(|(written, _)| *written) {
-        asks = true;
-        reader.report(
-            Problem::of(spot, "a check of type \"tcp\" sends no request")
-                .help("remove it, or write type = \"http\""),
-        );
-    }
-    (!asks).then_some(HealthCheck::Tcp)
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 
 use super::is_name_byte;
-use crate::base::redis_url;
+use crate::base::redis_url::RedisUrl as Parsed;
 use crate::config::setting::FromText;
 use crate::forward::HostRule;
 
@@ -94,7 +94,7 @@ impl FromText for RedisUrl {
         if text.is_empty() {
             return Ok(Self(None));
         }
-        match redis_url::RedisUrl::parse(text) {
+        match Parsed::parse(text) {
             Ok(_) => Ok(Self(Some(text.to_owned()))),
             Err(wrong) => Err(Some(wrong.to_string())),
         }

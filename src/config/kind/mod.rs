@@ -9,7 +9,7 @@ mod word;
 pub use address::{Address, AdminAddress, HostName, HostPort, Network, RedisUrl};
 pub use group::{ByStatus, List, Named, OneOrMany, OrOff};
 pub use number::{AnySize, AnyTime, Count, Size, Statuses, Threads, Time, Timeout};
-pub use text::{CookieName, JsonPointer, Label, Path, Prefix, Pseudonym, Text, Token};
+pub use text::{CookieName, JsonPlace, JsonPointer, Label, Path, Prefix, Pseudonym, Regexp, Text, Token};
 pub use word::{BodyForm, CheckType, Level};
 
 /// Letters, digits and what may stand between them in a name.

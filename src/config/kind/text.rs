@@ -4,6 +4,7 @@ use http::HeaderName;
 use serde_json::{Value as Json, json};
 
 use super::is_name_byte;
+use crate::balance::check::Pattern;
 use crate::cache::content::Pointer;
 use crate::config::setting::FromText;
 
@@ -149,6 +150,41 @@ impl FromText for JsonPointer {
 
     fn from_text(text: &str) -> Result<Self, Option<String>> {
         Pointer::parse(text).map(Self).ok_or(None)
+    }
+}
+
+/// A place in JSON, as a pointer (RFC 6901).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JsonPlace(pub String);
+
+impl FromText for JsonPlace {
+    fn what() -> String {
+        JsonPointer::what()
+    }
+
+    const EXAMPLE: &'static str = "/checks/database";
+
+    fn from_text(text: &str) -> Result<Self, Option<String>> {
+        JsonPointer::from_text(text)?;
+        Ok(Self(if text.starts_with('/') { text.to_owned() } else { format!("/{text}") }))
+    }
+}
+
+/// A regular expression.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Regexp(pub Pattern);
+
+impl FromText for Regexp {
+    fn what() -> String {
+        "a regular expression of a reasonable size".to_owned()
+    }
+
+    const EXAMPLE: &'static str = "^ok$";
+
+    fn from_text(text: &str) -> Result<Self, Option<String>> {
+        let help =
+            "the syntax is that of Rust's regex crate; in TOML, 'single quotes' keep backslashes as they are";
+        Pattern::parse(text).map(Self).ok_or_else(|| Some(help.to_owned()))
     }
 }
 

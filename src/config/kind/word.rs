@@ -14,7 +14,7 @@ use crate::config::read::{Node, Reader};
 use crate::config::setting::{FromText, Setting};
 use crate::config::suggest::nearest;
 use crate::config::table::words;
-use crate::plan::{AccessLog, LogFormat, Priority};
+use crate::plan::{AccessLog, HealthStart, LogFormat, Priority};
 
 words! { Balance, "a way to balance",
     "round_robin" => Self::RoundRobin,
@@ -57,11 +57,19 @@ pub enum CheckType {
     Http,
     /// A connection is accepted.
     Tcp,
+    /// gRPC's health protocol says that it serves.
+    Grpc,
 }
 
 words! { CheckType, "a type of health check",
     "http" => Self::Http,
     "tcp" => Self::Tcp,
+    "grpc" => Self::Grpc,
+}
+
+words! { HealthStart, "a state to begin with",
+    "up" => Self::Up,
+    "down" => Self::Down,
 }
 
 /// How a request's content enters its key.

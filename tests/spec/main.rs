@@ -31,6 +31,8 @@ mod large;
 
 mod topology;
 
+mod failing;
+
 mod purge;
 
 mod balance;

@@ -23,6 +23,7 @@ use crate::proxy::connection::{Connections, Door, Open};
 use crate::proxy::live::Live;
 use crate::proxy::orders::{AdminDoor, Orders};
 use crate::proxy::probe::{self as probing, Prober};
+use crate::proxy::tls::{self, files::Wrong};
 use crate::upstream::probe;
 
 mod parts;
@@ -53,6 +54,22 @@ pub enum StartError {
         upstream: UpstreamName,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// The secret of sticky cookies could not be read.
+    #[error("upstreams.{upstream}.sticky: cannot read the secret: {source}")]
+    StickyKey {
+        /// The name of the upstream.
+        upstream: String,
+        /// What was wrong.
+        source: std::io::Error,
+    },
+    /// A certificate, a key or what belongs to them cannot be used.
+    #[error("listen.{listener}.tls: {wrong}")]
+    Tls {
+        /// The listener.
+        listener: String,
+        /// What is wrong.
+        wrong: Wrong,
     },
     /// The Redis URL does not read, or a file that it needs.
     #[error("redis.{0}")]
@@ -130,6 +147,19 @@ pub fn start_with(plan: Plan, inherited: &Inheritance) -> Result<Running, StartE
     running.take(sockets, &proxy);
     running.live.ready.store(true, Ordering::Release);
     Ok(running)
+}
+
+/// What is wrong with the files of a listener, the calendar included; `None`: nothing.
+pub fn wrong_with(listener: &plan::Listener) -> Option<String> {
+    let settings = listener.tls.as_ref()?;
+    let name = listener.name.as_str();
+    match tls::check(settings) {
+        Err(wrong) => Some(format!("listen.{name}.tls: {wrong}")),
+        Ok(pairs) => settings.certificates.iter().zip(pairs).find_map(|(files, pair)| {
+            let why = pair.untimely?.as_str();
+            Some(format!("listen.{name}.tls: {}: the certificate {why}", files.cert.display()))
+        }),
+    }
 }
 
 fn proxy(live: &Arc<Live>) -> Arc<HttpProxy<Gateway>> {

@@ -277,6 +277,7 @@ fn check(settings: &Settings, json: bool) -> Result<(), Failure> {
     let source = read(settings)?;
     match config::load(&source, &SystemEnv, &overrides(settings)) {
         Ok(plan) => {
+            files(&plan)?;
             print(&if json { "[]\n".to_owned() } else { format!("{}: {}\n", source.name, summary(&plan)) })
         }
         Err(problems) if json => {
@@ -285,6 +286,15 @@ fn check(settings: &Settings, json: bool) -> Result<(), Failure> {
         }
         Err(problems) => Err(Failure { code: BAD_CONFIGURATION, text: problems.render(color()) }),
     }
+}
+
+/// What the configuration names must be there and fit together, and be valid today: starting would say the same, but for the last.
+fn files(plan: &Plan) -> Result<(), Failure> {
+    let wrong: Vec<String> = plan.listeners.iter().filter_map(crate::app::wrong_with).collect();
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(Failure { code: BAD_CONFIGURATION, text: wrong.join("\n") })
 }
 
 fn as_json(problems: &Problems) -> Result<String, Failure> {

@@ -4,10 +4,13 @@
 //! Not here: what is stored at this moment, and which instances are up; only a running gateway knows.
 
 use std::fmt::{self, Write};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
+use crate::balance::hash::Facts;
+use crate::balance::split::When;
 use crate::base::clock::WallTime;
 use crate::cache::Rules;
 use crate::cache::content::is_question;
@@ -162,10 +165,13 @@ impl Request<'_> {
                 line(out, "answer", format_args!("{status} from the gateway itself, {} bytes", body.len()));
             }
             Action::Forward { upstream, cache } => {
-                self.tell_upstream(out, route, *upstream);
+                let chosen = self.tell_split(out, route).unwrap_or(*upstream);
+                self.tell_upstream(out, route, chosen);
+                let version = route.split.as_ref().filter(|split| split.apart && chosen != *upstream);
+                let version = version.map(|_| self.plan.upstreams[chosen].name.as_str());
                 match cache {
                     None => line(out, "cache", format_args!("none on this route")),
-                    Some(cache) => self.tell_cache(out, route, &self.plan.caches[*cache]),
+                    Some(cache) => self.tell_cache(out, route, &self.plan.caches[*cache], version),
                 }
             }
         }
@@ -184,6 +190,30 @@ impl Request<'_> {
         }
     }
 
+    /// Who else answers requests of this route; says which upstream this one asks for. Shares are left to the clients and chances of a running
+    /// gateway.
+    fn tell_split(&self, out: &mut String, route: &Route) -> Option<usize> {
+        let split = route.split.as_ref()?;
+        let facts = Facts {
+            client: Ipv4Addr::UNSPECIFIED.into(),
+            path: &self.accepted.path,
+            query: self.accepted.query.as_deref(),
+            fields: self.fields,
+        };
+        let mut asked = None;
+        for part in &split.parts {
+            let name = &self.plan.upstreams[part.upstream].name;
+            let taken = asked.is_none() && part.when.is_asked(&facts);
+            asked = if taken { Some(part.upstream) } else { asked };
+            let this_one = if taken { ": this one" } else { "" };
+            match &part.when {
+                When::Share(share) => line(out, "split", format_args!("{share} in a hundred to {name}")),
+                when => line(out, "split", format_args!("with {when} to {name}{this_one}")),
+            }
+        }
+        asked
+    }
+
     fn tell_upstream(&self, out: &mut String, route: &Route, upstream: usize) {
         let upstream = &self.plan.upstreams[upstream];
         let servers: Vec<&str> = upstream.servers.iter().map(|server| server.addr.as_str()).collect();
@@ -193,7 +223,7 @@ impl Request<'_> {
         line(out, "  as", format_args!("{} {path}{query}", self.question.method));
     }
 
-    fn tell_cache(&self, out: &mut String, route: &Route, cache: &Cache) {
+    fn tell_cache(&self, out: &mut String, route: &Route, cache: &Cache, version: Option<&str>) {
         let rules = &*cache.rules;
         let by_content = route.content_key.as_ref().filter(|_| is_question(&self.question.method));
         let passes = match (by_content, policy::request_use(&self.question.method, self.fields, rules)) {
@@ -211,6 +241,9 @@ impl Request<'_> {
             headers.extend([header::CONTENT_TYPE, header::CONTENT_ENCODING]);
             let content = rule.canonical(&self.question.content);
             key = key.with_content(self.question.method.as_str(), &content, &headers, self.fields);
+        }
+        if let Some(version) = version {
+            key = key.of_version(version);
         }
         line(out, "cache", format_args!("{}: looked up, and fetched once for all who ask", cache.name));
         line(out, "key", format_args!("{key:?}"));

@@ -11,6 +11,8 @@ use std::time::Duration;
 use crate::balance::Method as Balance;
 use crate::balance::check::Expected;
 use crate::balance::eject::Rules as Eject;
+use crate::balance::split::Split;
+use crate::balance::sticky::Cookie;
 use crate::base::name::{CacheName, ListenerName, RouteName, UpstreamName};
 use crate::base::unit::ByteSize;
 use crate::cache::Rules as CacheRules;
@@ -21,6 +23,7 @@ use crate::guard::crowd::Room;
 use crate::route::{Rewrite, Table};
 
 pub mod changes;
+pub mod listen;
 
 /// The position of an upstream in [`Plan::upstreams`].
 pub type UpstreamId = usize;
@@ -76,6 +79,10 @@ pub struct Listener {
     pub addr: SocketAddr,
     /// The limits of its clients.
     pub limits: ClientLimits,
+    /// How its connections are secured; `None`: not at all.
+    pub tls: Option<listen::Tls>,
+    /// Every request that did not come over TLS is sent to this port for HTTPS.
+    pub https_port: Option<u16>,
 }
 
 /// What a client may take: time and size.
@@ -215,6 +222,8 @@ pub struct Upstream {
     pub eject: Option<Eject>,
     /// How many requests each instance may have at once; `None`: no limit.
     pub pool: Option<Pool>,
+    /// Whether clients stay with their instance; `None`: they do not.
+    pub sticky: Option<Sticky>,
     /// What the instances see as `Host`.
     pub host: HostRule,
 }
@@ -243,6 +252,36 @@ pub struct Pool {
     pub queue: usize,
     /// A connection this old is closed after the request in hand; `None`: never for its age.
     pub recycle: Option<Duration>,
+}
+
+/// Clients stay with their instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sticky {
+    /// What the cookie is like.
+    pub cookie: Cookie,
+    /// What it is made with.
+    pub key: StickyKey,
+}
+
+/// Where the secret of cookies comes from.
+#[derive(Clone, PartialEq, Eq)]
+pub enum StickyKey {
+    /// The configuration. `Debug` hides it.
+    Secret(String),
+    /// A file, read at the start.
+    File(PathBuf),
+    /// Chance: each process has its own.
+    Random,
+}
+
+impl std::fmt::Debug for StickyKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Secret(_) => f.write_str("Secret(***)"),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Random => f.write_str("Random"),
+        }
+    }
 }
 
 /// Who goes first when requests wait for an instance.
@@ -378,6 +417,8 @@ pub struct Route {
     pub action: Action,
     /// How the path is changed before it is sent on.
     pub rewrite: Rewrite,
+    /// Who else answers, and which requests; `None`: nobody.
+    pub split: Option<Arc<Split>>,
     /// The largest request body; `None`: the listener's.
     pub max_body_size: Option<ByteSize>,
     /// Who goes first when requests wait for an instance.

@@ -87,7 +87,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         module: "explain",
-        crates_own: &["base", "route", "guard", "cache", "plan"],
+        crates_own: &["base", "balance", "route", "guard", "cache", "plan"],
         others: &[],
         because: "it tells what the rules say, without running anything",
     },

@@ -6,14 +6,24 @@
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
+use vanne::balance::HashOn;
 use vanne::balance::eject::{self, Rules, Standing, Strikes};
+use vanne::balance::ewma::Meter;
 use vanne::balance::health::Tally;
 use vanne::balance::retry::FailedAt;
 use vanne::balance::{Candidate, Choice, Method, Picker, Room};
 use vanne::base::clock::MonoTime;
 use vanne::base::dice::Dice;
 
-const METHODS: [Method; 4] = [Method::RoundRobin, Method::LeastConn, Method::IpHash, Method::Random];
+const METHODS: [Method; 7] = [
+    Method::RoundRobin,
+    Method::LeastConn,
+    Method::IpHash,
+    Method::ConsistentHash { on: HashOn::Client, load: 0 },
+    Method::ConsistentHash { on: HashOn::Client, load: 150 },
+    Method::P2c { decay: Duration::from_secs(2) },
+    Method::Random,
+];
 const RUNS: u64 = 24;
 /// Virtual milliseconds of one run.
 const LENGTH: u64 = 30_000;
@@ -37,12 +47,13 @@ struct Instance {
     in_flight: u32,
     tally: Tally,
     strikes: Strikes,
+    meter: Meter,
     answers: u64,
 }
 
-/// The end of an exchange: when, with whom, how. The earliest first.
+/// The end of an exchange: when, with whom, how, and when it began. The earliest first.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Ending(std::cmp::Reverse<u64>, usize, bool);
+struct Ending(std::cmp::Reverse<u64>, usize, bool, u64);
 
 struct Fleet {
     seed: u64,
@@ -58,7 +69,7 @@ struct Fleet {
 impl Fleet {
     fn new(seed: u64) -> Self {
         let mut dice = Dice::seeded(seed);
-        let method = METHODS[dice.below(METHODS.len())];
+        let method = METHODS[dice.below(METHODS.len())].clone();
         let weights: Vec<u32> = (0..2 + dice.below(8)).map(|_| 1 + dice.below(5) as u32).collect();
         let endpoints: Vec<_> =
             weights.iter().enumerate().map(|(i, w)| (format!("10.0.0.{i}:80"), *w)).collect();
@@ -68,13 +79,14 @@ impl Fleet {
             in_flight: 0,
             tally: Tally::new(2, 2),
             strikes: Strikes::default(),
+            meter: Meter::default(),
             answers: 0,
         };
         Self {
             seed,
             now: 0,
+            picker: Picker::new(&method, &endpoints),
             method,
-            picker: Picker::new(method, &endpoints),
             rules: Rules { after: 3, time: Duration::from_secs(1), most: Duration::from_secs(4), share: 50 },
             instances: weights.iter().map(instance).collect(),
             endings: BinaryHeap::new(),
@@ -99,6 +111,7 @@ impl Fleet {
                 },
             room: Room::of(i.in_flight, SIZE, OVERFLOW),
             backup: false,
+            meter: i.meter,
         };
         self.instances.iter().map(candidate).collect()
     }
@@ -148,11 +161,13 @@ impl Fleet {
         let mut tried = Vec::new();
         let client = self.dice.any_u64();
         loop {
-            let candidates = self.candidates();
+            let (candidates, now) = (self.candidates(), self.time());
             let chosen = self.picker.pick(&mut Choice {
                 candidates: &candidates,
                 tried: &tried,
-                client,
+                bound: None,
+                key: Some(client),
+                now,
                 dice: &mut self.dice,
             });
             self.is_right(chosen, &candidates, &tried);
@@ -169,13 +184,17 @@ impl Fleet {
             };
             let answers = self.instances[chosen].mood != Mood::Silent;
             self.instances[chosen].in_flight += 1;
-            self.endings.push(Ending(std::cmp::Reverse(self.now + takes), chosen, answers));
+            self.endings.push(Ending(std::cmp::Reverse(self.now + takes), chosen, answers, self.now));
             return;
         }
     }
 
     fn end(&mut self) {
-        let Some(Ending(_, at, answered)) = self.endings.pop() else { return };
+        let Some(Ending(_, at, answered, began)) = self.endings.pop() else { return };
+        if let Method::P2c { decay } = self.method {
+            let took = Duration::from_millis(self.now - began);
+            self.instances[at].meter = self.instances[at].meter.with(self.time(), took, decay);
+        }
         self.instances[at].in_flight -= 1;
         if answered {
             self.instances[at].answers += 1;

@@ -11,6 +11,8 @@ use crate::observe::access::Log;
 use crate::observe::metrics::Metrics;
 use crate::plan::{self, Plan};
 use crate::proxy::live::{Cache, Live, Upstream};
+use crate::proxy::sticky::Sticky;
+use crate::proxy::tls;
 use crate::store::flight::Flights;
 use crate::store::redis::RedisTier;
 use crate::store::{Sizes, Store};
@@ -25,7 +27,10 @@ pub(super) fn live(plan: Plan, before: Option<&Live>) -> Result<Live, StartError
     let metrics = before.map_or_else(|| Metrics::new(&plan), |live| live.metrics.succeeded_by(&plan));
     let log = log(&plan, before, &metrics)?;
     let redis = redis(&plan, before, &clock, &metrics)?;
-    let upstreams = plan.upstreams.iter().map(|u| upstream(u, before, &clock, &metrics)).collect();
+    let secured =
+        plan.listeners.iter().map(|l| secured(l, before, &metrics)).collect::<Result<Vec<_>, _>>()?;
+    let upstreams = plan.upstreams.iter().map(|u| upstream(u, before, &clock, &metrics));
+    let upstreams = upstreams.collect::<Result<_, _>>()?;
     let caches = plan.caches.iter().map(|c| Arc::new(cache(c, &redis, before, &clock, &metrics))).collect();
     metrics.forget_what_is_not_in(&plan);
     Ok(Live {
@@ -34,6 +39,7 @@ pub(super) fn live(plan: Plan, before: Option<&Live>) -> Result<Live, StartError
         metrics,
         log,
         upstreams,
+        secured,
         caches,
         redis,
         connector: before.map_or_else(|| Arc::new(Connector::new(None)), |live| live.connector.clone()),
@@ -62,7 +68,35 @@ fn redis(
     }
 }
 
-fn upstream(plan: &plan::Upstream, before: Option<&Live>, clock: &Arc<Clock>, metrics: &Metrics) -> Upstream {
+/// `None`: the listener is not secured. One whose settings are the same keeps its sessions, and reads its files anew.
+fn secured(
+    plan: &plan::Listener,
+    before: Option<&Live>,
+    metrics: &Metrics,
+) -> Result<Option<Arc<tls::Server>>, StartError> {
+    let Some(settings) = &plan.tls else { return Ok(None) };
+    let failed = |wrong| StartError::Tls { listener: plan.name.to_string(), wrong };
+    let known = before.and_then(|live| {
+        let same = |l: &plan::Listener| l.name == plan.name && l.tls == plan.tls;
+        live.secured.get(live.plan.listeners.iter().position(same)?)?.clone()
+    });
+    if let Some(known) = known {
+        known.reload().map_err(failed)?;
+        return Ok(Some(known));
+    }
+    let server = Arc::new(tls::Server::new(settings, metrics.tls(&plan.name)).map_err(failed)?);
+    if !settings.reload.is_zero() {
+        tokio::spawn(tls::watch::run(Arc::downgrade(&server), plan.name.to_string(), settings.reload));
+    }
+    Ok(Some(server))
+}
+
+fn upstream(
+    plan: &plan::Upstream,
+    before: Option<&Live>,
+    clock: &Arc<Clock>,
+    metrics: &Metrics,
+) -> Result<Upstream, StartError> {
     let numbers = metrics.upstream(&plan.name);
     let known = before.and_then(|live| live.upstreams.iter().find(|u| *u.group.name() == plan.name));
     let group = match known {
@@ -70,7 +104,9 @@ fn upstream(plan: &plan::Upstream, before: Option<&Live>, clock: &Arc<Clock>, me
         Some(known) => known.group.succeeded_by(plan, numbers.clone()),
         None => Group::new(plan, clock.clone(), numbers.clone()),
     };
-    Upstream { group, metrics: numbers }
+    let sticky = Sticky::of(plan)
+        .map_err(|source| StartError::StickyKey { upstream: plan.name.to_string(), source })?;
+    Ok(Upstream { group, sticky, metrics: numbers })
 }
 
 /// What is stored stays when the next plan would have stored it under the same keys and in the same place. Else memory begins empty: an answer

@@ -4,7 +4,7 @@
 //! apart by type: [`WallTime`] is compared with dates in messages and survives a restart in stored records; [`MonoTime`] measures
 //! durations within this process and never jumps.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A moment of civil time, in milliseconds since the Unix epoch.
@@ -79,18 +79,19 @@ impl MonoTime {
     }
 }
 
-/// The process's clock. Tests move its civil time forward instead of sleeping.
+/// The process's clock. Tests move it forward instead of sleeping.
 #[derive(Debug)]
 pub struct Clock {
     started: Instant,
     skew_ms: AtomicI64,
+    lead_ns: AtomicU64,
 }
 
 impl Clock {
     /// A clock that starts now.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clocks")]
     pub fn start() -> Self {
-        Self { started: Instant::now(), skew_ms: AtomicI64::new(0) }
+        Self { started: Instant::now(), skew_ms: AtomicI64::new(0), lead_ns: AtomicU64::new(0) }
     }
 
     /// Civil time now.
@@ -103,12 +104,18 @@ impl Clock {
 
     /// Steady time now.
     pub fn mono(&self) -> MonoTime {
-        MonoTime(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        let real = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        MonoTime(real.saturating_add(self.lead_ns.load(Ordering::Relaxed)))
     }
 
     /// Moves civil time forward, so that what is stored grows older without anybody waiting.
     pub fn advance(&self, by: Duration) {
         self.skew_ms.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+
+    /// Moves steady time forward, so that what lasts a while is over without anybody waiting. Timers that run already keep their hour.
+    pub fn advance_steady(&self, by: Duration) {
+        self.lead_ns.fetch_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 }
 
@@ -129,6 +136,15 @@ mod tests {
         assert_eq!(late.since(early), Duration::from_secs(2));
         assert_eq!(early.since(late), Duration::ZERO);
         assert_eq!(early.minus(Duration::from_secs(9)), WallTime::default());
+    }
+
+    #[test]
+    fn steady_time_is_moved_on_its_own() {
+        let clock = Clock::start();
+        let (wall, mono) = (clock.wall(), clock.mono());
+        clock.advance_steady(Duration::from_secs(3600));
+        assert!(clock.mono().since(mono) >= Duration::from_secs(3600));
+        assert!(clock.wall().since(wall) < Duration::from_secs(3600));
     }
 
     #[test]

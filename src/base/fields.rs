@@ -60,6 +60,26 @@ impl Fields for Pairs<'_> {
     }
 }
 
+/// Calls `visit` with every value of a cookie (RFC 6265 §4.2.1): which of several an instance takes is not ours to know.
+pub fn each_cookie<'a>(fields: &'a dyn Fields, name: &str, mut visit: impl FnMut(&'a [u8])) {
+    fields.each("cookie", &mut |line| {
+        for pair in line.split(|&byte| byte == b';').map(trim) {
+            let equals = pair.iter().position(|&byte| byte == b'=').unwrap_or(pair.len());
+            if trim(&pair[..equals]) == name.as_bytes() {
+                visit(trim(pair.get(equals + 1..).unwrap_or_default()));
+            }
+        }
+    });
+}
+
+/// Without the white space of a field value around it (RFC 9110 §5.6.3).
+pub fn trim(text: &[u8]) -> &[u8] {
+    let space = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = text.iter().position(|byte| !space(byte)).unwrap_or(text.len());
+    let end = text.iter().rposition(|byte| !space(byte)).map_or(start, |last| last + 1);
+    &text[start..end]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 use http::HeaderName;
 
 use crate::base::fields::Fields;
+pub(super) use crate::base::fields::trim;
 
 /// The directives of a request (RFC 9111 §5.2.1). Ages are in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -116,14 +117,6 @@ pub(super) fn delta_seconds(text: &[u8]) -> Option<u64> {
     let value =
         text.iter().fold(0u64, |sum, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0')));
     Some(value.min(MAX_SECONDS))
-}
-
-/// Takes spaces and tabs off both ends (OWS of RFC 9110 §5.6.3).
-pub(super) fn trim(text: &[u8]) -> &[u8] {
-    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
-    let start = text.iter().position(|byte| !is_space(byte)).unwrap_or(text.len());
-    let end = text.iter().rposition(|byte| !is_space(byte)).map_or(start, |last| last + 1);
-    &text[start..end]
 }
 
 /// What follows a directive's name.

@@ -7,9 +7,8 @@ use std::borrow::Cow;
 use http::HeaderName;
 use smallvec::SmallVec;
 
-use super::directive::trim;
 use super::{KeyRules, QueryRule};
-use crate::base::fields::Fields;
+use crate::base::fields::{Fields, each_cookie};
 
 /// What a key is made from. Host and path come normalised from the request guard, so that routing, key and forwarding read the same.
 #[derive(Clone, Copy)]
@@ -51,6 +50,8 @@ mod part {
     pub const CONTENT: u8 = b'b';
     /// A value of the header or cookie before it; none when it is absent, which differs from empty.
     pub const VALUE: u8 = b'=';
+    /// Present only when several versions answer: the one that did.
+    pub const VERSION: u8 = b'u';
     /// Begins the text that names a variant, so that none is ever that of a key.
     pub const VARIANT: u8 = b'v';
 }
@@ -91,6 +92,15 @@ impl Key {
         text.push(part::METHOD, method.as_bytes());
         push_headers(&mut text, headers, fields);
         text.push(part::CONTENT, blake3::hash(content).as_bytes());
+        let hash = first_half(blake3::hash(&text.0));
+        Self { text: text.0.as_slice().into(), hash }
+    }
+
+    /// The key of the same request when another version answers it. To be made last of all.
+    #[must_use]
+    pub fn of_version(&self, version: &str) -> Self {
+        let mut text = Text(SmallVec::from_slice(&self.text));
+        text.push(part::VERSION, version.as_bytes());
         let hash = first_half(blake3::hash(&text.0));
         Self { text: text.0.as_slice().into(), hash }
     }
@@ -160,6 +170,7 @@ impl std::fmt::Debug for Key {
                 part::HEADER => write!(f, " header {value}")?,
                 part::COOKIE => write!(f, " cookie {value}")?,
                 part::METHOD => write!(f, " {value}")?,
+                part::VERSION => write!(f, " version {value}")?,
                 part::CONTENT => {
                     write!(f, " content ")?;
                     raw.iter().take(8).try_for_each(|byte| write!(f, "{byte:02x}"))?;
@@ -297,7 +308,7 @@ pub fn place(text: &[u8]) -> Place<'_> {
     const HEAD: usize = 5;
     let (mut scheme, mut authority, mut path, mut at) = (0, 0, &[][..], 0);
     for (kind, value) in parts(text) {
-        if matches!(kind, part::HEADER | part::COOKIE | part::VALUE) {
+        if matches!(kind, part::HEADER | part::COOKIE | part::VALUE | part::VERSION) {
             break;
         }
         at += HEAD + value.len();
@@ -314,18 +325,6 @@ pub fn place(text: &[u8]) -> Place<'_> {
         path,
         url: &text[scheme.min(at)..at],
     }
-}
-
-/// Calls `visit` with every value of a cookie: which of several an origin takes is not ours to know.
-pub(super) fn each_cookie(fields: &dyn Fields, name: &str, mut visit: impl FnMut(&[u8])) {
-    fields.each("cookie", &mut |line| {
-        for pair in line.split(|&byte| byte == b';').map(trim) {
-            let equals = pair.iter().position(|&byte| byte == b'=').unwrap_or(pair.len());
-            if trim(&pair[..equals]) == name.as_bytes() {
-                visit(trim(pair.get(equals + 1..).unwrap_or_default()));
-            }
-        }
-    });
 }
 
 #[cfg(test)]

@@ -10,12 +10,12 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::directive::{self, Lifetime, MAX_SECONDS, ResponseDirectives, delta_seconds, trim};
-use super::key::{self, Key};
+use super::key::Key;
 use super::record::{Record, ReuseRule};
 use super::vary::{self, Vary};
 use super::{BypassRules, Rules, SetCookie, TtlMode, date};
 use crate::base::clock::WallTime;
-use crate::base::fields::Fields;
+use crate::base::fields::{Fields, each_cookie};
 
 /// What the cache may do for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,7 +207,7 @@ pub(super) fn refusal(
         (Refuse::NoStore, directives.no_store && !must_understand),
         (Refuse::RequestNoStore, directive::request(exchange.request).no_store),
         (Refuse::Private, directives.private),
-        (Refuse::Authorization, exchange.request.has(AUTHORIZATION.as_str()) && !allows_sharing(directives)),
+        (Refuse::Authorization, personal(exchange.request) && !allows_sharing(directives)),
         (Refuse::Status, !may_be_fresh(exchange, directives, rules)),
         (Refuse::SetCookie, refuses_cookie(exchange.response, directives, rules)),
         (Refuse::VaryAny, vary::of_response(exchange.response) == Vary::Any),
@@ -235,7 +235,7 @@ pub(super) fn record(
         never_stale: directives.must_revalidate
             || directives.proxy_revalidate
             || directives.s_maxage != Lifetime::Absent,
-        authorised: exchange.request.has(AUTHORIZATION.as_str()),
+        authorised: personal(exchange.request),
     };
     let window = |stated: Option<u64>, of_operator: Duration| match stated {
         _ if reuse.never_stale || reuse.always_validate => Duration::ZERO,
@@ -438,7 +438,7 @@ pub(super) fn date_of(fields: &dyn Fields, name: &str) -> Option<WallTime> {
 pub fn passes_by(fields: &dyn Fields, bypass: &BypassRules) -> bool {
     let has_cookie = |name: &String| {
         let mut found = false;
-        key::each_cookie(fields, name, |_| found = true);
+        each_cookie(fields, name, |_| found = true);
         found
     };
     bypass.headers.iter().any(|name| fields.has(name.as_str())) || bypass.cookies.iter().any(has_cookie)
@@ -460,6 +460,11 @@ fn has_content(fields: &dyn Fields) -> bool {
         announced |= trim(length).is_empty() || trim(length).iter().any(|&digit| digit != b'0');
     });
     announced
+}
+
+/// Whether a request shows who sends it: by a token (RFC 9111 §3.5), or by a certificate (RFC 9440 §2.4), to which the same reason applies.
+fn personal(request: &dyn Fields) -> bool {
+    request.has(AUTHORIZATION.as_str()) || request.has("client-cert")
 }
 
 #[cfg(test)]

@@ -9,17 +9,20 @@ use serde_json::{Value as Json, json};
 use toml::de::DeValue;
 
 use super::kind::{
-    Address, AdminAddress, AnySize, AnyTime, BodyForm, ByStatus, CheckType, CookieName, Count, HostName,
-    HostPort, JsonPlace, JsonPointer, Label, Level, List, Named, Network, OneOrMany, OrOff, Path, Prefix,
-    Pseudonym, RedisUrl, Regexp, Size, Statuses, Text, Threads, Timeout, Token,
+    Address, AdminAddress, AnySize, AnyTime, Asked, Balance, BodyForm, ByStatus, CheckType, ClientAuth,
+    CookieName, Count, FilePath, HostName, HostPort, JsonPlace, JsonPointer, Label, Level, List, Named,
+    Network, OneOrMany, OrOff, Path, Prefix, Pseudonym, RedisUrl, Regexp, Size, Statuses, Text, Threads,
+    Timeout, Token, Versions,
 };
 use super::read::{Node, Reader, Set, State};
 use super::reference::section_schema;
 use super::setting::{Fallback, Section, Setting, Shape};
 use super::table::table;
-use crate::balance::Method as Balance;
+use crate::balance::HashOn;
+use crate::balance::sticky::{SameSite, Secure};
 use crate::cache::{ClientDirectives, QueryRule, SetCookie, TtlMode};
 use crate::forward::HostRule;
+use crate::plan::listen::{Profile, UnknownNames};
 use crate::plan::{AccessLog, HealthStart, LogFormat, Priority};
 
 table! {
@@ -92,6 +95,62 @@ table! {
         /// The least a client must move per second: over a whole request body or answer, no more may be waited for it than `read_timeout` or
         /// `write_timeout` and the time this rate takes for what it moved. "0B" is no limit.
         min_rate: AnySize = "100B", or "1KiB";
+        /// Answer every request that did not come over TLS with a redirect to https:// and this port, those for
+        /// /.well-known/acme-challenge/ excepted.
+        https_port: Count<1, 65_535> = absent, or 443;
+        /// Secure the connections. "off": they are not.
+        tls: OrOff<TlsTable> = "off", or { certificates = [{ cert = "/etc/vanne/example.com.pem", key = "/etc/vanne/example.com.key" }] };
+    }
+}
+
+table! {
+    /// How the connections of a listener are secured. What it names are files; relative paths begin where the gateway was started.
+    TlsTable {
+        /// Certificates with their keys. Each client is shown the one for the name it asks for: an exact name comes before a wildcard. The first
+        /// is shown to all others.
+        certificates: List<CertificateTable> = required, or [{ cert = "/etc/vanne/example.com.pem", key = "/etc/vanne/example.com.key" }];
+        /// "intermediate": TLS 1.2 and 1.3, with forward secrecy and authenticated encryption; "modern": TLS 1.3 alone.
+        profile: Profile = "intermediate", or "modern";
+        /// The roots, in PEM, that certificates of clients must lead to. Not written: clients are not asked for one. Who they are is passed on as
+        /// Client-Cert (RFC 9440), X-Client-Cert-Subject and X-Client-Cert-Fingerprint, which no client can send itself.
+        client_ca: FilePath = absent, or "/etc/vanne/clients-ca.pem";
+        /// Whether a client must show a certificate or only may: "required" or "optional".
+        client_auth: ClientAuth = "required", or "optional";
+        /// What becomes of a client that asks for a name no certificate is for: it is shown the "first" one, or the gateway is to "refuse" it.
+        unknown_names: UnknownNames = "first", or "refuse";
+        /// Whether clients may resume a session by a ticket, which spares both sides most of the handshake.
+        session_tickets: bool = true, or false;
+        /// The whole handshake must be done in this time.
+        handshake_timeout: Timeout = "10s", or "5s";
+        /// How often the files are looked at for a change; "0s": never. Files that do not fit together are reported, and the ones before stay in
+        /// use.
+        reload: AnyTime = "10s", or "1m";
+        /// Tell browsers to use HTTPS alone for these names from now on (Strict-Transport-Security).
+        hsts: OrOff<HstsTable> = "off", or { max_age = "30d" };
+    }
+}
+
+table! {
+    /// A certificate, its key, and what is stapled to it.
+    CertificateTable {
+        /// The certificate, then those that lead to its root, in PEM.
+        cert: FilePath = required, or "/etc/vanne/example.org.pem";
+        /// Its private key, in PEM. Not for everybody to read: chmod 600.
+        key: FilePath = required, or "/etc/vanne/example.org.key";
+        /// What its issuer says of its revocation (an OCSP response in DER), stapled to handshakes.
+        ocsp: FilePath = absent, or "/etc/vanne/example.org.ocsp";
+    }
+}
+
+table! {
+    /// What browsers are to remember of HTTPS.
+    HstsTable {
+        /// For how long.
+        max_age: AnyTime = "365d", or "1d";
+        /// Whether names below count, too.
+        subdomains: bool = false, or true;
+        /// Whether the name may be put on the lists that browsers are shipped with, which is hard to undo.
+        preload: bool = false, or true;
     }
 }
 
@@ -161,8 +220,9 @@ table! {
     UpstreamTable {
         /// The instances: "host:port", or { addr = "host:port", weight = 2 } for a larger share; weight 0 takes no new requests.
         servers: List<Server> = required, or ["127.0.0.1:8001", { addr = "127.0.0.1:8002", weight = 2 }];
-        /// How one is chosen: "round_robin", "least_conn", "ip_hash" or "random", all by weight.
-        balance: Balance = "round_robin", or "least_conn";
+        /// How one is chosen, always by weight: "round_robin", "least_conn", "p2c" (of two the one whose answer is expected sooner),
+        /// "ip_hash", "consistent_hash" or "random"; or a table with what is particular to one way.
+        balance: BalanceUse = "round_robin", or "least_conn";
         /// Ask the instances whether they are well. "off": only what happens to requests tells.
         health: OrOff<HealthTable> = "off", or { path = "/ready" };
         /// How long until a connection stands.
@@ -185,8 +245,26 @@ table! {
         /// How many requests each instance may have at once; those beyond wait in one queue for the first free place on any instance. The
         /// numbers are those of an instance's database pool, so that it is never exhausted. "off": no limit.
         pool: OrOff<PoolTable> = "off", or { size = 5, overflow = 10 };
+        /// Clients stay with the instance that answered them first, by a cookie, while it is there and up. "off": each request is on its own.
+        sticky: OrOff<StickyTable> = "off", or { key = "${STICKY_KEY:-change-me-please-0123}" };
         /// What the instances see as Host: "client" (what the client asked for), "instance" (the instance's address), or a name.
         host: HostRule = "client", or "api.internal";
+    }
+}
+
+table! {
+    /// How an instance is chosen, with what is particular to one way.
+    BalanceTable {
+        /// The way.
+        by: Balance = required, or "consistent_hash";
+        /// For "consistent_hash": what of a request decides: "client" (its network), "path", "header NAME", "cookie NAME" or "query NAME".
+        /// Requests without it are shared out by chance.
+        on: HashOn = "client", or "header X-Tenant";
+        /// For "consistent_hash": the most an instance may have in flight, in percent of its fair share of all; what would be beyond goes to
+        /// the next instance. 0: no bound; otherwise from 100 on.
+        load: Count<0, 1000> = 0, or 125;
+        /// For "p2c": how long until a slow answer is forgotten, more or less.
+        decay: Timeout = "10s", or "5s";
     }
 }
 
@@ -213,6 +291,30 @@ table! {
         max_time: Timeout = "4s", or "5m";
         /// At most this share of the instances is out at once, in percent.
         share: Count<1, 100> = 50, or 30;
+    }
+}
+
+table! {
+    /// A cookie that keeps a client with its instance. It names the instance by a keyed hash, which shows no address. What a cache fetches is
+    /// for everybody: it goes to any instance and carries no cookie.
+    StickyTable {
+        /// The name of the cookie.
+        cookie: CookieName = "vanne", or "server";
+        /// What it is made with, the same on all gateways: at least 16 characters. Neither this nor `key_file`: a key of the process's own, so
+        /// that clients are shared out anew when it restarts.
+        key: Token = "", or "${STICKY_KEY:-change-me-please-0123}";
+        /// A file that holds the key, read at the start.
+        key_file: Path = absent, or "/run/secrets/sticky";
+        /// How long a client keeps it. Not written: as long as the browser runs.
+        max_age: Timeout = absent, or "1h";
+        /// The path of the requests that carry it.
+        path: Path = "/", or "/app";
+        /// Whether it is for https alone: "auto" (when the client came by https), "always" or "never".
+        secure: Secure = "auto", or "always";
+        /// Whether scripts may not see it.
+        http_only: bool = true, or false;
+        /// Whether requests from other sites carry it: "lax" (those that lead to ours), "strict" (none) or "none" (all).
+        same_site: SameSite = "lax", or "strict";
     }
 }
 
@@ -380,6 +482,8 @@ table! {
         r#match: MatchTable = {}, or { path = "/query" };
         /// The upstream that answers.
         upstream: Text = absent, or "api";
+        /// Other upstreams that answer a part of the requests, such as a new version on trial.
+        split: SplitTable = absent, or { to = [{ upstream = "canary", share = 5 }] };
         /// The cache before it: its name, or { use = NAME } with what is particular to this route.
         cache: CacheUse = absent, or "api";
         /// A prefix to remove from the path: with "/api", /api/users is sent on as /users.
@@ -392,6 +496,33 @@ table! {
         priority: Priority = "normal", or "high";
         /// An answer that the gateway gives itself, in place of an upstream.
         respond: RespondTable = absent, or { status = 404 };
+    }
+}
+
+table! {
+    /// Other upstreams that answer a part of a route's requests; its own answers the rest.
+    SplitTable {
+        /// Who gets what; the first that takes a request has it.
+        to: List<PartTable> = required, or [{ upstream = "canary", header = "X-Canary" }, { upstream = "canary", share = 5 }];
+        /// What keeps a client in its share: "client" (its network), "path", "header NAME", "cookie NAME" or "query NAME". Not written, or a
+        /// request without it: chance, each time.
+        by: HashOn = absent, or "cookie session";
+        /// Whether answers of the upstreams are stored apart: "together" if they are the same whoever gives them.
+        cache: Versions = "apart", or "together";
+    }
+}
+
+table! {
+    /// What another upstream gets: by `share`, `header` or `cookie`.
+    PartTable {
+        /// Its name.
+        upstream: Text = required, or "canary";
+        /// So many requests in a hundred.
+        share: Count<0, 100> = absent, or 5;
+        /// Requests with this field, or with this value of it: "X-Canary" or "X-Canary: yes".
+        header: Asked = absent, or "X-Canary: yes";
+        /// Requests with this cookie, or with this value of it: "canary" or "canary=yes".
+        cookie: Asked = absent, or "canary=yes";
     }
 }
 
@@ -507,6 +638,41 @@ impl Setting for CacheUse {
 
     fn shape() -> Shape {
         CacheUseTable::shape()
+    }
+}
+
+/// How an instance is chosen: a word, or a table.
+#[derive(Debug, Clone)]
+pub struct BalanceUse(pub BalanceTable);
+
+impl Setting for BalanceUse {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        match node.value {
+            DeValue::String(_) => {
+                let by = Balance::read(node, reader)?;
+                let spot = node.spot.clone();
+                Some(Self(BalanceTable {
+                    on: Set::unwritten("on", Fallback::Value("\"client\""), &spot, reader),
+                    load: Set::unwritten("load", Fallback::Value("0"), &spot, reader),
+                    decay: Set::unwritten("decay", Fallback::Value("\"10s\""), &spot, reader),
+                    by: Set { state: State::Is(by), spot, written: true },
+                }))
+            }
+            DeValue::Table(_) => BalanceTable::read(node, reader).map(Self),
+            _ => {
+                let example = "\"least_conn\" or { by = \"consistent_hash\", on = \"header X-Tenant\" }";
+                reader.mismatch(node, "a way to balance", example);
+                None
+            }
+        }
+    }
+
+    fn schema() -> Json {
+        json!({ "anyOf": [Balance::schema(), section_schema(&BalanceTable::section())] })
+    }
+
+    fn shape() -> Shape {
+        BalanceTable::shape()
     }
 }
 

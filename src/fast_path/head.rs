@@ -2,7 +2,7 @@
 
 use http::header::{
     AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, EXPIRES, LAST_MODIFIED,
-    LOCATION, SERVER, VARY, VIA,
+    LOCATION, SERVER, STRICT_TRANSPORT_SECURITY, VARY, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
@@ -23,6 +23,8 @@ pub struct Ours<'a> {
     pub age: Option<u64>,
     /// The length of the content, when it is known.
     pub length: Option<u64>,
+    /// What browsers are to remember of HTTPS (RFC 6797).
+    pub hsts: Option<&'a HeaderValue>,
 }
 
 impl Ours<'_> {
@@ -38,6 +40,9 @@ impl Ours<'_> {
         if let Some(length) = self.length {
             visit(&CONTENT_LENGTH, decimal(length, &mut digits));
         }
+        if let Some(hsts) = self.hsts {
+            visit(&STRICT_TRANSPORT_SECURITY, hsts.as_bytes());
+        }
     }
 
     /// Whether the answer's own lines of this name give way.
@@ -46,6 +51,7 @@ impl Ours<'_> {
             || *name == X_REQUEST_ID
             || (*name == AGE && self.age.is_some())
             || (*name == CONTENT_LENGTH && self.length.is_some())
+            || (*name == STRICT_TRANSPORT_SECURITY && self.hsts.is_some())
     }
 }
 
@@ -141,6 +147,7 @@ mod tests {
             request_id: "r",
             age: Some(0),
             length: Some(u64::MAX),
+            hsts: None,
         };
         assert_eq!(
             written(&fields, &ours, true),
@@ -155,7 +162,7 @@ mod tests {
         let mut fields = HeaderMap::new();
         fields.insert(CONTENT_LENGTH, HeaderValue::from_static("10"));
         let via = HeaderValue::from_static("1.1 vanne");
-        let ours = Ours { cache_status: "v", via, request_id: "r", age: None, length: None };
+        let ours = Ours { cache_status: "v", via, request_id: "r", age: None, length: None, hsts: None };
         let head = written(&fields, &ours, false);
         assert!(head.contains("\r\nContent-Length: 10\r\n"), "{head}");
         assert!(!head.contains("Age"), "{head}");

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Method;
 use http::header::AUTHORIZATION;
+use http::{HeaderValue, Method};
 
 use self::head::Ours;
 use crate::base::clock::{Clock, MonoTime, WallTime};
@@ -77,6 +77,10 @@ pub struct Request<'a> {
     pub fields: &'a Pairs<'a>,
     /// The address of the connection's peer.
     pub peer: IpAddr,
+    /// It came over TLS.
+    pub tls: bool,
+    /// What browsers are to remember of HTTPS.
+    pub hsts: Option<&'a HeaderValue>,
     /// The connection is closed after this request.
     pub last: bool,
 }
@@ -129,7 +133,7 @@ pub fn answer(parts: Parts<'_>, request: &Request<'_>) -> Option<Answer> {
         return None;
     }
     let (arrived, at) = (parts.clock.mono(), parts.clock.wall());
-    let client = parts.plan.server.trusted_proxies.client(request.peer, false, request.fields);
+    let client = parts.plan.server.trusted_proxies.client(request.peer, request.tls, request.fields);
     // Where the token is part of the key it is no longer part of what answers vary by: the long way knows.
     if rules.key.headers.contains(&AUTHORIZATION) {
         return None;
@@ -184,8 +188,20 @@ fn cached_route(plan: &Plan, request: &Request<'_>) -> Option<(RouteId, CacheId)
     let id = plan.table.find(request.host, request.path, request.method)?;
     // Every setting of a route is named, so that a new one must say here whether a hit heeds it. These do not matter to one: it sends nothing on, stores
     // nothing, and its request has no content.
-    let Route { name: _, action, rewrite: _, max_body_size: _, content_key: _, store_when: _, priority: _ } =
-        &plan.routes[id];
+    let Route {
+        name: _,
+        action,
+        split,
+        rewrite: _,
+        max_body_size: _,
+        content_key: _,
+        store_when: _,
+        priority: _,
+    } = &plan.routes[id];
+    // Whose answer serves is decided once, on the long way: were chance asked here as well, a miss would be asked twice.
+    if split.as_ref().is_some_and(|split| split.apart) {
+        return None;
+    }
     match action {
         Action::Forward { upstream: _, cache: Some(cache) } => Some((id, *cache)),
         Action::Forward { cache: None, .. } | Action::Respond { .. } => None,
@@ -194,7 +210,17 @@ fn cached_route(plan: &Plan, request: &Request<'_>) -> Option<(RouteId, CacheId)
 
 /// Whether it asks for nothing that the short way does not know.
 fn plain(request: &Request<'_>) -> bool {
-    const UNUSUAL: [&str; 5] = ["range", "expect", "content-length", "transfer-encoding", "upgrade"];
+    // The last three say who the client is, which nobody may say of himself: the long way takes them away before anything reads them.
+    const UNUSUAL: [&str; 8] = [
+        "range",
+        "expect",
+        "content-length",
+        "transfer-encoding",
+        "upgrade",
+        "client-cert",
+        "x-client-cert-subject",
+        "x-client-cert-fingerprint",
+    ];
     !UNUSUAL.iter().any(|name| request.fields.has(name))
 }
 
@@ -231,6 +257,7 @@ impl Found<'_, '_> {
             request_id: &request_id,
             age: Some(lookup::age_field(record, self.at)),
             length: head::stated_length(status, record.status, self.entry.body.len()),
+            hsts: self.request.hsts,
         };
         let mut head = Vec::with_capacity(HEAD);
         head::write(&mut head, status, fields, &ours, self.keep);
@@ -428,6 +455,8 @@ mod tests {
                 query: None,
                 fields: &Pairs(lines),
                 peer: Ipv4Addr::LOCALHOST.into(),
+                tls: false,
+                hsts: None,
                 last: false,
             };
             let answer = answer(parts, &request)?;
@@ -472,6 +501,7 @@ mod tests {
             (Method::GET, "/cached/a", &[("Connection", b"etag")]),
             (Method::GET, "/cached/a", &[("Connection", b"close"), ("Connection", b"close")]),
             (Method::GET, "/cached/a", &[("Upgrade", b"h2c")]),
+            (Method::GET, "/cached/a", &[("X-Client-Cert-Subject", b"CN=admin")]),
             (Method::GET, "/cached/a", &[("If-Match", b"\"1\"")]),
             (Method::GET, "/cached/a", &[("Cache-Control", b"no-cache")]),
             (Method::GET, "/cached/a", &[("Cache-Control", b"min-fresh=200")]),

@@ -183,7 +183,7 @@ static HOP_BY_HOP: [HeaderName; 11] = [
 ];
 
 /// Fields by which a proxy or framework is told another address, host, path, method or scheme than the request's own; beside them all that
-/// begin with `x-forwarded` or `x-original-`.
+/// begin with `x-forwarded`, `x-original-` or one of the names that tell of a client's certificate.
 const CLAIMS: [&str; 24] = [
     "cf-connecting-ip",
     "cf-connecting-ipv6",
@@ -216,6 +216,9 @@ fn claims(fields: &HeaderMap, trusted: bool) -> Vec<HeaderName> {
     let claim = |name: &str| {
         name.starts_with("x-forwarded")
             || name.starts_with("x-original-")
+            || name.starts_with("client-cert")
+            || name.starts_with("x-client-cert")
+            || name.starts_with("x-ssl-")
             || CLAIMS.binary_search(&name).is_ok()
     };
     let unwanted = |name: &str| name.contains('_') || name == "proxy" || (!trusted && claim(name));

@@ -7,10 +7,11 @@ use std::time::Duration;
 use http::Method;
 use prometheus::{Histogram, IntCounter, IntGauge, TextEncoder};
 
-use super::names;
 use super::series::{Codes, Family, Shown, Shows, Words};
+pub use super::tls::TlsMetrics;
+use super::{names, tls};
 use crate::balance::retry::FailedAt;
-use crate::base::name::{CacheName, UpstreamName};
+use crate::base::name::{CacheName, ListenerName, UpstreamName};
 use crate::guard::request::Refusal;
 use crate::plan::{Action, Plan, Route, RouteId, Upstream};
 
@@ -127,11 +128,13 @@ impl Metrics {
             plan.upstreams.iter().flat_map(|u| &u.servers).map(|server| server.addr.as_str()).collect();
         let caches: HashSet<&str> = plan.caches.iter().map(|c| c.name.as_str()).collect();
         let routes: HashSet<&str> = plan.routes.iter().map(|r| r.name.as_str()).chain([NO_ROUTE]).collect();
+        let listeners = tls::names(plan);
         self.registry.retain(&|label, value| match label {
             "upstream" => upstreams.contains(value),
             "instance" => instances.contains(value),
             "name" => caches.contains(value),
             "route" => routes.contains(value),
+            "listener" | "certificate" => listeners.contains(value),
             _ => true,
         });
     }
@@ -153,6 +156,7 @@ impl Metrics {
             registry,
             families,
         };
+        metrics.families.tls.of(plan);
         if plan.redis.is_some() {
             metrics.redis();
         }
@@ -216,6 +220,11 @@ impl Metrics {
     pub fn upstream(&self, name: &UpstreamName) -> UpstreamMetrics {
         let known = self.upstreams.iter().find(|(n, _)| n == name);
         known.map_or_else(|| self.families.upstream(name, &[]), |(_, series)| series.clone())
+    }
+
+    /// The handles of a secured listener.
+    pub fn tls(&self, listener: &ListenerName) -> TlsMetrics {
+        self.families.tls.listener(listener.as_str())
     }
 
     /// An access log line was dropped, because its writer was behind.
@@ -436,6 +445,7 @@ struct Families {
     reload_time: Family<IntGauge>,
     upgrade_failures: Family<IntCounter>,
     build_info: Family<IntGauge>,
+    tls: tls::Families,
 }
 
 /// The series of one route. Rows of statuses and the results a route's cache can have are made when first needed.
@@ -538,6 +548,7 @@ impl Families {
             reload_time: Family::new(registry, &names::RELOAD_TIME),
             upgrade_failures: Family::new(registry, &names::UPGRADE_FAILURES),
             build_info: Family::new(registry, &names::BUILD_INFO),
+            tls: tls::Families::new(registry),
         }
     }
 
@@ -781,6 +792,7 @@ pub(super) mod tests {
             },
             eject: None,
             pool: None,
+            sticky: None,
             tries: 2,
             host: Default::default(),
         }
@@ -790,11 +802,47 @@ pub(super) mod tests {
         plan::Route {
             name: RouteName::from(name),
             action,
+            split: None,
             rewrite: Default::default(),
             max_body_size: None,
             priority: Default::default(),
             content_key: None,
             store_when: Default::default(),
+        }
+    }
+
+    fn secured() -> plan::Listener {
+        let zero = Duration::ZERO;
+        plan::Listener {
+            name: "web".into(),
+            addr: ([127, 0, 0, 1], 0).into(),
+            limits: plan::ClientLimits {
+                header_timeout: zero,
+                idle_timeout: zero,
+                read_timeout: zero,
+                write_timeout: zero,
+                keepalive_requests: 1,
+                max_header_size: ByteSize::kib(1),
+                max_header_fields: 1,
+                max_body_size: ByteSize::kib(1),
+                room: crate::guard::crowd::Room { all: 0, each: 0 },
+                min_rate: ByteSize::kib(1),
+            },
+            tls: Some(plan::listen::Tls {
+                certificates: vec![plan::listen::Certificate {
+                    cert: "a.pem".into(),
+                    key: "a.key".into(),
+                    ocsp: None,
+                }],
+                profile: plan::listen::Profile::Modern,
+                clients: plan::listen::Clients::Anyone,
+                unknown_names: plan::listen::UnknownNames::First,
+                tickets: true,
+                handshake_timeout: zero,
+                reload: zero,
+                hsts: None,
+            }),
+            https_port: None,
         }
     }
 
@@ -808,7 +856,7 @@ pub(super) mod tests {
                 trusted_proxies: Default::default(),
                 name: "vanne".into(),
             },
-            listeners: Vec::new(),
+            listeners: vec![secured()],
             admin: plan::Admin { addr: None, token: None },
             log: plan::Log { level: "info".into(), format: LogFormat::Text, access: AccessLog::Off },
             redis: Some(plan::Redis {

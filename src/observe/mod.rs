@@ -7,3 +7,4 @@ pub mod admin;
 pub mod metrics;
 pub mod names;
 mod series;
+pub mod tls;

@@ -134,6 +134,14 @@ metrics! {
         "Health checks made.";
     ACCESS_LOG_DROPPED: Kind::Counter, "access_log_dropped_total", [],
         "Access log lines lost, because their writer was behind or could not write.";
+    TLS_HANDSHAKES: Kind::Counter, "tls_handshakes_total", ["listener", "result"],
+        "Handshakes on secured listeners, by how they ended.";
+    TLS_HANDSHAKE_DURATION: Kind::Histogram(SECONDS), "tls_handshake_duration_seconds", ["listener"],
+        "Seconds of a handshake, well ended or not.";
+    TLS_CERTIFICATE_EXPIRY: Kind::Gauge, "tls_certificate_expiry_timestamp_seconds", ["listener", "certificate"],
+        "When a certificate in use expires, in seconds since the Unix epoch.";
+    TLS_RELOADS: Kind::Counter, "tls_reloads_total", ["listener", "result"],
+        "Times that changed certificate files were read anew, by whether they are in use now.";
     RELOADS: Kind::Counter, "reloads_total", ["result"],
         "Reloads of the configuration that were asked for, by how they ended.";
     RELOAD_OK: Kind::Gauge, "config_last_reload_successful", [],
@@ -153,6 +161,7 @@ pub const LABELS: &[(&str, &str)] = &[
         "cache",
         "as `result` of `vanne_cache_requests_total`, with `hit-memory` and `hit-redis` for `hit`; `none`: the route has no cache",
     ),
+    ("certificate", "the file of the certificate as written in the configuration"),
     ("code", "the status; `none`: the client left before any was sent; `other`: not within 100–599"),
     ("command", "`get`, `set`, `del`"),
     ("instance", "`host:port` as written in the configuration"),
@@ -160,6 +169,7 @@ pub const LABELS: &[(&str, &str)] = &[
         "kind",
         "`timeout`, `connection`, `tls`, `sign-in` (the password is wrong), `loading`, `moved` (to another server of a Cluster), `full` (out of memory), `read-only`, `forbidden` (by its ACL), `response` (any other error), `damaged`, `missing` (a piece of a large body), `circuit-open`, `dropped` (a write given up because Redis was too far behind)",
     ),
+    ("listener", "the listener's name in the configuration"),
     (
         "method",
         "`GET`, `HEAD`, `POST`, `PUT`, `DELETE`, `CONNECT`, `OPTIONS`, `TRACE`, `PATCH`, `QUERY`, or `OTHER`",
@@ -172,7 +182,7 @@ pub const LABELS: &[(&str, &str)] = &[
     ),
     (
         "result",
-        "of `vanne_cache_requests_total`: `hit`, `stale`, `miss`, `collapsed`, `revalidated`, `bypass`; of `vanne_cache_lookups_total`: `hit`, `miss`, `error`; of `vanne_cache_stores_total`: `stored`, or why not; of `vanne_health_checks_total`: `success`, `failure`; of `vanne_reloads_total`: `success`, `failure`",
+        "of `vanne_cache_requests_total`: `hit`, `stale`, `miss`, `collapsed`, `revalidated`, `bypass`; of `vanne_cache_lookups_total`: `hit`, `miss`, `error`; of `vanne_cache_stores_total`: `stored`, or why not; of `vanne_health_checks_total`: `success`, `failure`; of `vanne_reloads_total`: `success`, `failure`; of `vanne_tls_handshakes_total`: `ok`, `timeout`, `closed`, `plain-http`, `version`, `cipher`, `protocol` (ALPN), `unknown-name`, `no-certificate` and `bad-certificate` (of the client), `refused` (by the client), `other`; of `vanne_tls_reloads_total`: `ok`, `failed` (those before stay in use)",
     ),
     ("reused", "`true`: kept from an earlier exchange; `false`: new"),
     ("route", "the route's name in the configuration; `_none`: no route matched"),

@@ -30,6 +30,7 @@ use super::journey::{Admitted, InFlight};
 use super::live::Live;
 use super::reply::{Failure, PAGE_TYPE};
 use super::short::{self, in_time};
+use super::tls::{self, Identity};
 use crate::base::fields::Pairs;
 use crate::fast_path::{self, Answer};
 use crate::guard::crowd::Crowd;
@@ -85,6 +86,13 @@ pub struct Connections {
     listener: usize,
     open: Arc<Open>,
     crowd: Arc<Mutex<Crowd>>,
+}
+
+/// Who is at the other end of a connection.
+struct Visitor {
+    peer: IpAddr,
+    tls: bool,
+    identity: Option<Arc<Identity>>,
 }
 
 /// Counts open connections, so that a drain knows when the last one is gone.
@@ -225,7 +233,7 @@ impl Connections {
     }
 
     /// Judges a complete head; a plain hit is answered at once.
-    fn admit(&self, head: &[u8], peer: IpAddr, last: bool) -> Result<Admission, Refusal> {
+    fn admit(&self, head: &[u8], visitor: &Visitor, last: bool) -> Result<Admission, Refusal> {
         let mut lines = [const { std::mem::MaybeUninit::uninit() }; MOST_FIELDS];
         let mut parsed = httparse::Request::new(&mut []);
         match parsed.parse_with_uninit_headers(head, &mut lines) {
@@ -258,21 +266,23 @@ impl Connections {
                 max_body: 0,
             },
         )?;
-        let hit = short::answer(
-            &self.live,
-            &fast_path::Request {
-                method: &method,
-                http10: version == 0,
-                host: &accepted.host,
-                port: accepted.port,
-                path: &accepted.path,
-                query: accepted.query.as_deref(),
-                fields: &fields,
-                peer,
-                last,
-            },
-        );
-        if let Some(answer) = hit {
+        let listener = &self.live.plan.listeners[self.listener];
+        let request = fast_path::Request {
+            method: &method,
+            http10: version == 0,
+            host: &accepted.host,
+            port: accepted.port,
+            path: &accepted.path,
+            query: accepted.query.as_deref(),
+            fields: &fields,
+            peer: visitor.peer,
+            tls: visitor.tls,
+            hsts: listener.tls.as_ref().and_then(|tls| tls.hsts.as_ref()),
+            last,
+        };
+        // Who the client is, and where it is sent instead, only the long way knows.
+        let short = visitor.identity.is_none() && listener.https_port.is_none();
+        if let Some(answer) = short.then(|| short::answer(&self.live, &request)).flatten() {
             return Ok(Admission::Hit(Box::new(answer)));
         }
         let admitted = Admitted {
@@ -282,6 +292,8 @@ impl Connections {
             query: accepted.query.map(Cow::into_owned),
             last,
             listener: self.listener,
+            tls: visitor.tls,
+            identity: visitor.identity.clone(),
         };
         Ok(Admission::Onward(admitted, Framing::of(&fields)))
     }
@@ -297,6 +309,7 @@ impl Connections {
             None if status == http::StatusCode::METHOD_NOT_ALLOWED => ALLOW.to_owned(),
             None => String::new(),
         };
+        let more = more + &self.hsts_line();
         let text = format!(
             "HTTP/1.1 {} {}\r\n{more}Content-Type: {PAGE_TYPE}\r\nContent-Length: {}\r\nCache-Control: no-store\r\nX-Request-ID: {request_id}\r\nConnection: close\r\n\r\n",
             status.as_u16(),
@@ -322,6 +335,13 @@ impl Connections {
         if failure != Failure::Refused(Refusal::Crowd) {
             content::part(stream).await;
         }
+    }
+
+    /// What browsers are to remember of HTTPS, as a line.
+    fn hsts_line(&self) -> String {
+        let tls = self.live.plan.listeners[self.listener].tls.as_ref();
+        let value = tls.and_then(|tls| tls.hsts.as_ref()?.to_str().ok());
+        value.map_or_else(String::new, |value| format!("Strict-Transport-Security: {value}\r\n"))
     }
 
     fn log_refusal(&self, stream: &Stream, failure: Failure, request_id: &str, sent: bool, bytes_out: u64) {
@@ -372,20 +392,61 @@ struct Doorway(Arc<Door>);
 #[async_trait]
 impl ServerApp for Doorway {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let mut serving = self.0.current.load_full();
-        let mut stream = Dated::over(stream);
+        let serving = self.0.current.load_full();
         let _open = serving.open.enter();
+        let mut stream = stream;
         let peer = short::peer(&stream);
-        let first = serving.clone();
-        let Some(_inside) = first.let_in(peer) else {
-            serving.refuse(&mut stream, Failure::Refused(Refusal::Crowd)).await;
+        let Some(_inside) = serving.let_in(peer) else {
+            // Under TLS nothing can be said without the handshake, which costs more than there is room for.
+            if serving.tls().is_none() {
+                serving.refuse(&mut stream, Failure::Refused(Refusal::Crowd)).await;
+            }
             return None;
         };
+        let (stream, visitor) = serving.secure(stream, peer, shutdown).await?;
+        self.0.serve(serving.clone(), Dated::over(stream), &visitor, shutdown.clone()).await;
+        None
+    }
+}
+
+impl Connections {
+    /// Makes the handshake, where there is one to make.
+    async fn secure(
+        &self,
+        stream: Stream,
+        peer: IpAddr,
+        shutdown: &ShutdownWatch,
+    ) -> Option<(Stream, Visitor)> {
+        let Some(tls) = self.tls() else {
+            return Some((stream, Visitor { peer, tls: false, identity: None }));
+        };
         let mut shutdown = shutdown.clone();
+        let secured = tokio::select! {
+            secured = tls.accept(stream, &self.live.clock) => secured.ok()?,
+            () = stopped(&mut shutdown) => return None,
+        };
+        Some((secured.stream, Visitor { peer, tls: true, identity: secured.identity }))
+    }
+
+    /// The secured side of the listener.
+    fn tls(&self) -> Option<&Arc<tls::Server>> {
+        self.live.secured.get(self.listener)?.as_ref()
+    }
+}
+
+impl Door {
+    /// Serves one HTTP/1 request after the other, each by the configuration in force.
+    async fn serve(
+        &self,
+        mut serving: Arc<Connections>,
+        mut stream: Stream,
+        visitor: &Visitor,
+        mut shutdown: ShutdownWatch,
+    ) {
         let mut held = BytesMut::new();
         for served in 0.. {
             let next = serving.next_head(&mut stream, &mut held, served == 0, &mut shutdown).await;
-            self.0.keep_up(&mut serving);
+            self.keep_up(&mut serving);
             let length = match next {
                 Next::Head(length) => length,
                 Next::Gone => break,
@@ -395,7 +456,7 @@ impl ServerApp for Doorway {
                 }
             };
             let last = served + 1 >= serving.limits().keepalive_requests || *shutdown.borrow();
-            let (admitted, framing) = match serving.admit(&held[..length], peer, last) {
+            let (admitted, framing) = match serving.admit(&held[..length], visitor, last) {
                 Ok(Admission::Hit(answer)) => {
                     held.advance(length);
                     if short::send(&serving.live, serving.limits().write_timeout, &mut stream, *answer).await
@@ -417,7 +478,6 @@ impl ServerApp for Doorway {
                 None => break,
             }
         }
-        None
     }
 }
 

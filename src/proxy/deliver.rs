@@ -25,6 +25,8 @@ pub struct Told {
     pub request_id: String,
     /// Our name in `Via`.
     pub via: String,
+    /// What browsers are to remember of HTTPS.
+    pub hsts: Option<HeaderValue>,
 }
 
 /// What of the content is sent.
@@ -189,7 +191,14 @@ fn assemble(status: StatusCode, fields: &HeaderMap) -> Result<ResponseHeader> {
 
 fn tell(head: &mut ResponseHeader, told: &Told, age: Option<u64>, length: Option<u64>) -> Result<()> {
     let via = forward::via(&head.headers, "1.1", &told.via);
-    let ours = Ours { cache_status: &told.cache_status, via, request_id: &told.request_id, age, length };
+    let ours = Ours {
+        cache_status: &told.cache_status,
+        via,
+        request_id: &told.request_id,
+        age,
+        length,
+        hsts: told.hsts.as_ref(),
+    };
     let mut result = Ok(());
     ours.each(&mut |name, value| {
         let added = if ours.replaces(name) {

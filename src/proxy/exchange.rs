@@ -78,8 +78,9 @@ pub async fn ask(
     let mut last = Failed { failure: Failure::NoInstance, instance: None, tries: 0 };
     let mut deserted = std::pin::pin!(deserted);
     let mut first = None;
+    let key = upstream.group.key(&onward.hash_facts());
     loop {
-        let wanted = Wanted { tried: tried.clone(), client: onward.client.addr };
+        let wanted = Wanted { tried: tried.clone(), key, bound: None };
         let placed = tokio::select! {
             biased;
             placed = upstream.group.enter(wanted, live.route(to.route).priority) => placed,
@@ -106,6 +107,9 @@ pub async fn ask(
         last.failure = failure;
         upstream.metrics.failed(index, at);
         upstream.group.failed(index, at);
+        if at == FailedAt::Timeout {
+            upstream.group.took(index, live.clock.mono().since(now));
+        }
         let judged = retry::judge(&Attempt {
             method: &onward.method,
             body_replayable: true,
@@ -152,7 +156,9 @@ async fn attempt(
         .map_err(|e| classify(&e, reused))?;
     let received = live.clock.wall();
     session.set_read_timeout(Some(plan.timeouts.read));
-    upstream.metrics.answered(picked.index, head.status.as_u16(), live.clock.mono().since(begun));
+    let took = live.clock.mono().since(begun);
+    upstream.metrics.answered(picked.index, head.status.as_u16(), took);
+    upstream.group.took(picked.index, took);
     upstream.group.answered(picked.index);
     Ok(Answer {
         head,

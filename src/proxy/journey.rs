@@ -7,10 +7,11 @@ use smallvec::SmallVec;
 
 use super::fill::Source;
 use super::reply::Failure;
+use super::tls::Identity;
 use crate::base::clock::{MonoTime, WallTime};
 use crate::guard::client::Client;
 use crate::observe::metrics::{CacheResult, Metrics};
-use crate::plan::RouteId;
+use crate::plan::{RouteId, UpstreamId};
 use crate::upstream::Picked;
 
 /// The context of one request.
@@ -31,6 +32,8 @@ pub struct Journey {
     pub request_id: String,
     /// The route that won.
     pub route: Option<RouteId>,
+    /// The upstream it goes to.
+    pub upstream: Option<UpstreamId>,
     /// The most bytes its content may have; 0 is no limit.
     pub max_body: u64,
     /// The bytes of content that came so far.
@@ -41,6 +44,8 @@ pub struct Journey {
     pub cache_status: Option<String>,
     /// Instances tried, where the request passed through.
     pub tried: SmallVec<[usize; 4]>,
+    /// The instance that its client is bound to.
+    pub bound: Option<usize>,
     /// Attempts made by the fetch that it followed.
     pub fetch_tries: u32,
     /// The instance in use; counts one request in flight there while it is held.
@@ -74,6 +79,10 @@ pub struct Admitted {
     pub last: bool,
     /// The position of its listener in the plan.
     pub listener: usize,
+    /// It came over TLS.
+    pub tls: bool,
+    /// Who the client is by its certificate.
+    pub identity: Option<Arc<Identity>>,
 }
 
 impl Admitted {
@@ -135,11 +144,13 @@ impl Journey {
             port: 0,
             request_id: String::new(),
             route: None,
+            upstream: None,
             max_body: 0,
             body_seen: 0,
             cache: CacheResult::None,
             cache_status: None,
             tried: SmallVec::new(),
+            bound: None,
             fetch_tries: 0,
             picked: None,
             instance: None,

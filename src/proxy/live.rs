@@ -7,6 +7,8 @@ use std::time::Duration;
 use pingora::connectors::http::Connector;
 
 use super::fill::Word;
+use super::sticky::Sticky;
+use super::tls;
 use crate::base::clock::Clock;
 use crate::cache::Rules;
 use crate::observe::access::Log;
@@ -30,6 +32,8 @@ pub struct Live {
     pub log: Arc<Log>,
     /// The upstreams, in the plan's order.
     pub upstreams: Vec<Upstream>,
+    /// The secured sides of the listeners, in the plan's order.
+    pub secured: Vec<Option<Arc<tls::Server>>>,
     /// The caches, in the plan's order.
     pub caches: Vec<Arc<Cache>>,
     /// The connection to Redis, when there is one.
@@ -46,6 +50,8 @@ pub struct Live {
 pub struct Upstream {
     /// Its endpoints and how one is chosen.
     pub group: Arc<Group>,
+    /// What binds clients to its instances, when anything does.
+    pub sticky: Option<Sticky>,
     /// Its numbers.
     pub metrics: UpstreamMetrics,
 }

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Method, Version, header};
+use http::{HeaderValue, Method, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
@@ -37,6 +37,7 @@ pub mod connection;
 pub mod content;
 mod dated;
 pub mod deliver;
+mod divide;
 pub mod exchange;
 pub mod fill;
 pub mod journey;
@@ -53,6 +54,8 @@ mod question;
 pub mod reply;
 mod serve;
 mod short;
+pub mod sticky;
+pub mod tls;
 pub mod upstreams;
 
 use self::content::Fault;
@@ -61,6 +64,7 @@ use self::journey::{Admitted, Journey};
 use self::live::Live;
 use self::onward::{Onward, version_word};
 use self::reply::{Failure, PAGE_TYPE};
+use self::tls::Identity;
 use crate::balance::retry::{self, Attempt, FailedAt, Verdict};
 use crate::base::dice::Dice;
 use crate::cache::content::is_question;
@@ -109,10 +113,33 @@ impl Gateway {
         if let Some(local) = address(session.server_addr()) {
             journey.port = local.port();
         }
+        let tls = journey.admitted.as_ref().is_some_and(|admitted| admitted.tls);
         let fields = &session.req_header().headers;
-        journey.client = self.live.plan.server.trusted_proxies.client(journey.peer, false, fields);
+        journey.client = self.live.plan.server.trusted_proxies.client(journey.peer, tls, fields);
         journey.request_id = forward::trusted_request_id(fields, journey.client.behind_trusted)
             .map_or_else(new_request_id, str::to_owned);
+        self.identify(session, journey);
+    }
+
+    /// Before a key or `Vary` reads them, the fields that say who the client is say what its certificate says, or nothing.
+    fn identify(&self, session: &mut Session, journey: &Journey) {
+        if !journey.client.behind_trusted {
+            for name in &Identity::NAMES {
+                session.req_header_mut().remove_header(name);
+            }
+        }
+        let Some(identity) = journey.admitted.as_ref().and_then(|admitted| admitted.identity.clone()) else {
+            return;
+        };
+        for (name, value) in identity.fields() {
+            let _ = session.req_header_mut().insert_header(name, value);
+        }
+    }
+
+    /// What browsers are told to remember of HTTPS; never said over anything else (RFC 6797 §7.2).
+    fn hsts(&self, journey: &Journey) -> Option<&HeaderValue> {
+        let admitted = journey.admitted.as_ref().filter(|admitted| admitted.tls)?;
+        self.live.plan.listeners[admitted.listener].tls.as_ref()?.hsts.as_ref()
     }
 
     /// Finds the route and sets what depends on it.
@@ -123,6 +150,7 @@ impl Gateway {
         let id = plan.table.find(&admitted.host, &admitted.path, &head.method).ok_or(Failure::NoRoute)?;
         let listener = plan.listeners[admitted.listener].limits.max_body_size;
         journey.route = Some(id);
+        journey.upstream = self.divide(session, journey, &plan.routes[id]);
         journey.max_body = plan.routes[id].max_body_size.unwrap_or(listener).0;
         match fill::content_length(&head.headers) {
             Some(length) if journey.max_body > 0 && length > journey.max_body => Err(Failure::BodyTooLarge),
@@ -133,13 +161,13 @@ impl Gateway {
     async fn act(&self, session: &mut Session, journey: &mut Journey, route: RouteId) -> Result<Outcome> {
         match &self.live.route(route).action {
             Action::Respond { status, body } => {
-                respond(session, journey, *status, body, &self.live.plan.server.name).await?;
+                self.respond(session, journey, *status, body).await?;
                 Ok(Outcome::Answered)
             }
             // No key holds the content of a GET, but an instance may answer by it (RFC 9110 §9.3.1).
             Action::Forward { cache: Some(_), .. } if has_content(session.req_header()) => Ok(Outcome::Pass),
-            Action::Forward { upstream, cache: Some(cache) } => {
-                let to = Destination { route, upstream: *upstream };
+            Action::Forward { upstream: _, cache: Some(cache) } => {
+                let to = Destination { route, upstream: self.upstream_of(journey)? };
                 match &self.live.route(route).content_key {
                     Some(rule) if is_question(&session.req_header().method) => {
                         self.serve_question(session, journey, *cache, to, rule).await
@@ -168,10 +196,63 @@ impl Gateway {
     }
 
     fn upstream_of(&self, journey: &Journey) -> Result<UpstreamId> {
-        match journey.route.map(|id| &self.live.route(id).action) {
-            Some(Action::Forward { upstream, .. }) => Ok(*upstream),
-            _ => Error::e_explain(ErrorType::InternalError, "a request without an upstream was sent on"),
+        let none = || Error::explain(ErrorType::InternalError, "a request without an upstream was sent on");
+        journey.upstream.ok_or_else(none)
+    }
+
+    /// Answers with a text of the operator's.
+    async fn respond(
+        &self,
+        session: &mut Session,
+        journey: &Journey,
+        status: http::StatusCode,
+        body: &str,
+    ) -> Result<()> {
+        let mut head = ResponseHeader::build_no_case(status, Some(6))?;
+        let bodyless = matches!(status.as_u16(), 204 | 304);
+        if !bodyless {
+            head.insert_header(header::CONTENT_TYPE, "text/plain; charset=utf-8")?;
+            head.insert_header(header::CONTENT_LENGTH, body.len())?;
         }
+        self.sign(journey, &mut head)?;
+        let bodyless = bodyless || session.req_header().method == Method::HEAD || body.is_empty();
+        session.write_response_header(Box::new(head), bodyless).await?;
+        if !bodyless {
+            session.write_response_body(Some(Bytes::copy_from_slice(body.as_bytes())), true).await?;
+        }
+        Ok(())
+    }
+
+    /// What stands in every answer that is ours alone.
+    fn sign(&self, journey: &Journey, head: &mut ResponseHeader) -> Result<()> {
+        head.insert_header(header::VIA, format!("1.1 {}", self.live.plan.server.name))?;
+        head.insert_header("x-request-id", journey.request_id.as_str())?;
+        if let Some(hsts) = self.hsts(journey) {
+            head.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
+        }
+        Ok(())
+    }
+
+    /// Where a request is sent that did not come over TLS, on a listener that takes no other; what proves the ownership of a name to an issuer of
+    /// certificates is excepted, since that is asked for before there is a certificate (RFC 8555 §8.3).
+    fn elsewhere(&self, journey: &Journey) -> Option<String> {
+        let admitted = journey.admitted.as_ref()?;
+        let port = self.live.plan.listeners[admitted.listener].https_port?;
+        let proof = admitted.path.starts_with("/.well-known/acme-challenge/");
+        if journey.client.https || proof || admitted.host.is_empty() {
+            return None;
+        }
+        let port = if port == 443 { String::new() } else { format!(":{port}") };
+        Some(format!("https://{}{port}{}", admitted.host, admitted.target()))
+    }
+
+    /// Sends a client elsewhere; 308 keeps its method and content (RFC 9110 §15.4.9).
+    async fn redirect(&self, session: &mut Session, journey: &Journey, to: &str) -> Result<()> {
+        let mut head = ResponseHeader::build_no_case(http::StatusCode::PERMANENT_REDIRECT, Some(4))?;
+        head.insert_header(header::LOCATION, to)?;
+        head.insert_header(header::CONTENT_LENGTH, 0)?;
+        self.sign(journey, &mut head)?;
+        session.write_response_header(Box::new(head), true).await
     }
 
     /// Answers with a failure's page.
@@ -193,6 +274,9 @@ impl Gateway {
             let (name, details) = (&self.live.plan.server.name, failure.as_str());
             head.insert_header("proxy-status", format!("{name}; error={error}; details=\"{details}\""))?;
         }
+        if let Some(hsts) = self.hsts(journey) {
+            head.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
+        }
         let bodyless = session.req_header().method == Method::HEAD;
         session.write_response_header(Box::new(head), bodyless).await?;
         if !bodyless {
@@ -211,6 +295,10 @@ impl Gateway {
             // Silence while the client still sends may be the client's.
             if at != FailedAt::Timeout || sent_all {
                 upstream.group.failed(picked.index, at);
+                if at == FailedAt::Timeout {
+                    let waited = self.live.clock.mono().since(journey.attempt);
+                    upstream.group.took(picked.index, waited);
+                }
             }
         }
         let verdict = retry::judge(&Attempt {
@@ -288,7 +376,8 @@ impl Gateway {
     ) {
         // The cache is that of the route which a GET of the target takes.
         let Some(id) = self.live.plan.table.find(&admitted.host, path, &Method::GET) else { return };
-        let Action::Forward { cache: Some(cache), .. } = &self.live.route(id).action else { return };
+        let route = self.live.route(id);
+        let Action::Forward { cache: Some(cache), .. } = &route.action else { return };
         let cache = self.live.cache(*cache);
         let facts = KeyFacts {
             https: journey.client.https,
@@ -298,7 +387,9 @@ impl Gateway {
             query,
             fields: &session.req_header().headers,
         };
-        cache.store.invalidate(&Key::of(&facts, &cache.rules.key));
+        for key in self.keys_of_versions(route, &Key::of(&facts, &cache.rules.key)) {
+            cache.store.invalidate(&key);
+        }
     }
 
     fn write_line(&self, session: &Session, journey: &Journey, status: u16, took: Duration) {
@@ -360,6 +451,10 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, journey: &mut Journey) -> Result<bool> {
+        if let Some(to) = self.elsewhere(journey) {
+            self.redirect(session, journey, &to).await?;
+            return Ok(true);
+        }
         let route = match self.route(session, journey) {
             Ok(route) => route,
             Err(failure) => {
@@ -371,8 +466,9 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, session: &mut Session, journey: &mut Journey) -> Result<Box<HttpPeer>> {
-        let group = &self.live.upstream(self.upstream_of(journey)?).group;
-        let picked = self.place(session, journey, group).await?;
+        let upstream = self.live.upstream(self.upstream_of(journey)?);
+        let picked = self.place(session, journey, upstream).await?;
+        let group = &upstream.group;
         journey.attempt = self.live.clock.mono();
         let first = *journey.first_attempt.get_or_insert(journey.attempt);
         let mut peer = peer::of(group.plan(), picked.addr, peer::Use::Requests);
@@ -460,6 +556,7 @@ impl ProxyHttp for Gateway {
             let took = self.live.clock.mono().since(journey.attempt);
             let upstream = self.live.upstream(self.upstream_of(journey)?);
             upstream.metrics.answered(picked.index, answer.status.as_u16(), took);
+            upstream.group.took(picked.index, took);
             upstream.group.answered(picked.index);
         }
         self.invalidate(session, journey, answer);
@@ -491,9 +588,13 @@ impl ProxyHttp for Gateway {
         let via = forward::via(&answer.headers, "1.1", &self.live.plan.server.name);
         answer.insert_header(header::VIA, via)?;
         answer.insert_header("x-request-id", journey.request_id.as_str())?;
+        if let Some(hsts) = self.hsts(journey) {
+            answer.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
+        }
         if let Some(status) = &journey.cache_status {
             answer.append_header("cache-status", status.as_str())?;
         }
+        self.bind(journey, answer)?;
         dated::keep(session, answer);
         Ok(())
     }
@@ -595,7 +696,16 @@ impl ProxyHttp for Gateway {
 
 impl Admitted {
     fn nothing() -> Self {
-        Self { host: String::new(), port: None, path: "/".into(), query: None, last: true, listener: 0 }
+        Self {
+            host: String::new(),
+            port: None,
+            path: "/".into(),
+            query: None,
+            last: true,
+            listener: 0,
+            tls: false,
+            identity: None,
+        }
     }
 }
 
@@ -614,29 +724,6 @@ fn replace_fields(answer: &mut ResponseHeader, change: impl FnOnce(&mut http::He
         answer.headers.keys().filter(|n| !fields.contains_key(*n)).cloned().collect();
     for name in gone {
         answer.remove_header(&name);
-    }
-    Ok(())
-}
-
-async fn respond(
-    session: &mut Session,
-    journey: &Journey,
-    status: http::StatusCode,
-    body: &str,
-    name: &str,
-) -> Result<()> {
-    let mut head = ResponseHeader::build_no_case(status, Some(6))?;
-    let bodyless = matches!(status.as_u16(), 204 | 304);
-    if !bodyless {
-        head.insert_header(header::CONTENT_TYPE, "text/plain; charset=utf-8")?;
-        head.insert_header(header::CONTENT_LENGTH, body.len())?;
-    }
-    head.insert_header(header::VIA, format!("1.1 {name}"))?;
-    head.insert_header("x-request-id", journey.request_id.as_str())?;
-    let bodyless = bodyless || session.req_header().method == Method::HEAD || body.is_empty();
-    session.write_response_header(Box::new(head), bodyless).await?;
-    if !bodyless {
-        session.write_response_body(Some(Bytes::copy_from_slice(body.as_bytes())), true).await?;
     }
     Ok(())
 }
@@ -676,6 +763,11 @@ fn new_request_id() -> String {
         .rev()
         .map(|nibble| char::from(b"0123456789abcdef"[(bits >> (nibble * 4)) as usize & 15]))
         .collect()
+}
+
+/// Any number.
+fn any_number() -> u64 {
+    DICE.with_borrow_mut(Dice::any_u64)
 }
 
 /// A number in `[0, 1)`.

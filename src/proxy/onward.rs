@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use pingora::http::RequestHeader;
 
 use super::journey::{Admitted, join_query};
+use crate::balance::hash::Facts;
 use crate::forward::{self, HostRule};
 use crate::guard::client::Client;
 use crate::route::Rewrite;
@@ -52,6 +53,9 @@ impl Onward {
         let mut fields = self.fields.clone();
         let authority = self.admitted.authority();
         forward::request(&mut fields, &self.facts(&authority, via));
+        if let Some(identity) = &self.admitted.identity {
+            identity.tell(&mut fields);
+        }
         fields.insert(http::header::HOST, self.host(host, endpoint, &authority)?);
 
         let path = rewrite.apply(&self.admitted.path);
@@ -65,6 +69,16 @@ impl Onward {
             head.insert_header(http::header::CONTENT_LENGTH, content.len())?;
         }
         Ok(head)
+    }
+
+    /// What of it may decide which instance is asked.
+    pub fn hash_facts(&self) -> Facts<'_> {
+        Facts {
+            client: self.client.addr,
+            path: &self.admitted.path,
+            query: self.admitted.query.as_deref(),
+            fields: &self.fields,
+        }
     }
 
     fn facts<'a>(&'a self, authority: &'a str, via: &'a str) -> forward::RequestFacts<'a> {

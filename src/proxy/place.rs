@@ -1,14 +1,14 @@
 //! A place on an instance for a request that passes through: chosen at once, or waited for while the client is still there.
 
-use std::sync::Arc;
-
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
 use super::Gateway;
 use super::fill::content_length;
 use super::journey::Journey;
+use super::live::Upstream;
 use super::reply::Failure;
+use crate::balance::hash::Facts;
 use crate::upstream::{Group, NoPlace, Picked, Wanted};
 
 /// Content up to this length is read while the request waits; pingora keeps as much to send it again.
@@ -23,9 +23,12 @@ impl Gateway {
         &self,
         session: &mut Session,
         journey: &mut Journey,
-        group: &Arc<Group>,
+        upstream: &Upstream,
     ) -> Result<Picked> {
-        let wanted = Wanted { tried: journey.tried.clone(), client: journey.client.addr };
+        let group = &upstream.group;
+        journey.bound = upstream.sticky.as_ref().and_then(|sticky| sticky.bound(session, group));
+        let (tried, key) = (journey.tried.clone(), key_of_passing(session, journey, group));
+        let wanted = Wanted { tried, key, bound: journey.bound };
         let priority = self.live.route(journey.route.unwrap_or_default()).priority;
         let placed = tokio::select! {
             biased;
@@ -44,6 +47,16 @@ impl Gateway {
             Error::explain(ErrorType::InternalError, failure.as_str())
         })
     }
+}
+
+fn key_of_passing(session: &Session, journey: &Journey, group: &Group) -> Option<u64> {
+    let admitted = journey.admitted.as_ref()?;
+    group.key(&Facts {
+        client: journey.client.addr,
+        path: &admitted.path,
+        query: admitted.query.as_deref(),
+        fields: &session.req_header().headers,
+    })
 }
 
 /// What the lack of a place means for the client.

@@ -11,7 +11,7 @@ use super::exchange::Destination;
 use super::fill::content_length;
 use super::journey::Journey;
 use super::reply::Failure;
-use super::serve::keyed_by_token;
+use super::serve::keyed_by_user;
 use super::{Gateway, Outcome};
 use crate::cache::content::ContentKey;
 use crate::cache::policy::{self, Bypass};
@@ -58,9 +58,8 @@ impl Gateway {
             headers.extend([header::CONTENT_TYPE, header::CONTENT_ENCODING]);
             asked.key =
                 asked.key.with_content(method.as_str(), &rule.canonical(&content), &headers, &asked.fields);
-            if rule.headers.contains(&header::AUTHORIZATION) {
-                keyed_by_token(&mut asked.fields);
-            }
+            asked.key = self.key_of_version(self.live.route(to.route), to.upstream, asked.key);
+            keyed_by_user(&mut asked.fields, &rule.headers);
         } else {
             asked.fields.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
         }

@@ -14,6 +14,7 @@ use super::live::Cache;
 use super::onward::Onward;
 use super::place;
 use super::reply::Failure;
+use super::tls::Identity;
 use super::{Gateway, Outcome};
 use crate::cache::directive::{self, RequestDirectives};
 use crate::cache::key::{Key, KeyFacts};
@@ -81,6 +82,7 @@ impl Gateway {
             return Ok(Outcome::Pass);
         }
         let mut asked = self.asked(session, journey, cache, to);
+        asked.key = self.key_of_version(self.live.route(to.route), to.upstream, asked.key);
         asked.count_use();
         self.answer(session, journey, &asked).await?;
         Ok(Outcome::Answered)
@@ -125,9 +127,7 @@ impl Gateway {
             },
             &cache.rules.key,
         );
-        if cache.rules.key.headers.contains(&header::AUTHORIZATION) {
-            keyed_by_token(&mut fields);
-        }
+        keyed_by_user(&mut fields, &cache.rules.key.headers);
         let directives = directive::request(&fields);
         Asked { cache, key, fields, directives, to, onward, seldom: false }
     }
@@ -423,13 +423,20 @@ impl Gateway {
             cache_status: member,
             request_id: journey.request_id.clone(),
             via: self.live.plan.server.name.clone(),
+            hsts: self.hsts(journey).cloned(),
         }
     }
 }
 
-/// Where the token is part of the key, a stored answer is its user's own: what RFC 9111 §3.5 keeps from being shared is not shared.
-pub(super) fn keyed_by_token(fields: &mut HeaderMap) {
-    fields.remove(header::AUTHORIZATION);
+/// Where the token, or who shows a certificate, is part of the key, a stored answer is its user's own: what RFC 9111 §3.5 keeps from being
+/// shared is not shared.
+pub(super) fn keyed_by_user(fields: &mut HeaderMap, key: &[header::HeaderName]) {
+    if key.contains(&header::AUTHORIZATION) {
+        fields.remove(header::AUTHORIZATION);
+    }
+    if Identity::NAMES.iter().any(|name| key.contains(name)) {
+        fields.remove(&Identity::NAMES[0]);
+    }
 }
 
 /// Why a request follows a fetch, and in what part.

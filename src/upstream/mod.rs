@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,10 +14,10 @@ use smallvec::SmallVec;
 
 use crate::balance::check::Unwell;
 use crate::balance::eject::{self, Standing, Strikes};
+use crate::balance::hash::Facts;
 use crate::balance::health::{Change, Tally};
-use crate::balance::pick::client_key;
 use crate::balance::retry::FailedAt;
-use crate::balance::{Candidate, Choice, Picker, Room};
+use crate::balance::{Candidate, Choice, Method, Picker, Room};
 use crate::base::clock::{Clock, MonoTime};
 use crate::base::dice::Dice;
 use crate::base::name::UpstreamName;
@@ -26,11 +26,13 @@ use crate::observe::metrics::UpstreamMetrics;
 use crate::plan::{self, HealthStart};
 
 pub mod discover;
+mod latency;
 mod pool;
 pub mod probe;
 pub mod state;
 mod succession;
 
+use latency::Latency;
 pub use pool::NoPlace;
 use pool::Pool;
 use state::Notes;
@@ -58,8 +60,10 @@ pub struct Group {
 pub struct Wanted {
     /// The positions of the endpoints it has tried.
     pub tried: SmallVec<[usize; 4]>,
-    /// Its client's address.
-    pub client: IpAddr,
+    /// The hash of what decides who is chosen, where anything does: see [`Group::key`].
+    pub key: Option<u64>,
+    /// The position of the endpoint that its client is bound to.
+    pub bound: Option<usize>,
 }
 
 /// One running endpoint.
@@ -95,6 +99,8 @@ pub struct Endpoint {
     changed: AtomicU64,
     /// What is known against it, for the operator.
     notes: Mutex<Notes>,
+    /// How long its answers take.
+    latency: Latency,
     report: Arc<dyn Report>,
 }
 
@@ -198,7 +204,7 @@ impl Group {
             })
             .collect();
         let identities: Vec<_> = plan.servers.iter().map(|s| (s.addr.clone(), s.weight)).collect();
-        let picker = ArcSwap::from_pointee(Picker::new(plan.balance, &identities));
+        let picker = ArcSwap::from_pointee(Picker::new(&plan.balance, &identities));
         let pool = plan.pool.clone().map(Pool::new);
         Arc::new(Self { plan: plan.clone(), picker, endpoints, pool, clock, report, kin: Kin::default() })
     }
@@ -210,9 +216,11 @@ impl Group {
     /// endpoint then gets both. The next choice sees both. With a pool, its lock is held around both.
     fn pick(self: &Arc<Self>, wanted: &Wanted) -> Option<Picked> {
         let candidates: SmallVec<[Candidate; 16]> = self.candidates().collect();
-        let (tried, client) = (wanted.tried.as_slice(), client_key(wanted.client));
+        let (tried, now) = (wanted.tried.as_slice(), self.clock.mono());
         let index = DICE.with_borrow_mut(|dice| {
-            self.picker.load().pick(&mut Choice { candidates: &candidates, tried, client, dice })
+            let Wanted { key, bound, .. } = *wanted;
+            let picker = self.picker.load();
+            picker.pick(&mut Choice { candidates: &candidates, tried, bound, key, now, dice })
         })?;
         let endpoint = self.endpoints.get(index)?;
         let addr = endpoint.next_addr()?;
@@ -238,6 +246,23 @@ impl Group {
     /// Whether any endpoint may ever serve this, once it has room.
     fn may_serve(&self, wanted: &Wanted) -> bool {
         self.candidates().enumerate().any(|(index, c)| c.weight > 0 && !wanted.tried.contains(&index))
+    }
+
+    /// Whether endpoint `index` is one that requests may be sent to, be it full at this moment.
+    pub fn is_usable(&self, index: usize) -> bool {
+        self.candidates().nth(index).is_some_and(|candidate| candidate.up && candidate.weight > 0)
+    }
+
+    /// The hash of what of a request decides who is chosen; `None`: nothing does, or it has none of it.
+    pub fn key(&self, facts: &Facts<'_>) -> Option<u64> {
+        self.plan.balance.hash_on()?.key(facts)
+    }
+
+    /// Endpoint `index` took this long to begin an answer, or was waited for so long in vain.
+    pub fn took(&self, index: usize, time: Duration) {
+        if let (Method::P2c { decay }, Some(endpoint)) = (&self.plan.balance, self.endpoints.get(index)) {
+            endpoint.latency.note(self.clock.mono(), time, *decay);
+        }
     }
 
     /// Endpoint `index` answered an exchange, with whatever status.
@@ -342,6 +367,7 @@ impl Endpoint {
             out_until: AtomicU64::new(0),
             changed: AtomicU64::new(now.as_nanos()),
             notes: Mutex::default(),
+            latency: Latency::default(),
             report: Arc::clone(report),
         };
         let addr = discover::literal(&endpoint.name);
@@ -442,7 +468,8 @@ impl Endpoint {
             Standing::OnTrial => in_flight == 0,
             Standing::Out => false,
         };
-        Candidate { weight, in_flight, up: trusted && self.is_up(), room, backup: self.backup }
+        let up = trusted && self.is_up();
+        Candidate { weight, in_flight, up, room, backup: self.backup, meter: self.latency.meter() }
     }
 
     fn record_check(&self, result: &Result<(), Unwell>, now: MonoTime) -> Change {

@@ -208,7 +208,6 @@ impl Drop for Turn<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
     use std::time::Duration;
 
     use tokio::task::JoinHandle;
@@ -260,13 +259,14 @@ mod tests {
             tries: 3,
             eject: None,
             pool: Some(pool),
+            sticky: None,
             host: HostRule::Client,
         };
         (Group::reporting_to(&plan, Arc::new(Clock::start()), told.clone()), told)
     }
 
     fn anyone(tried: &[usize]) -> Wanted {
-        Wanted { tried: tried.into(), client: IpAddr::V4(Ipv4Addr::LOCALHOST) }
+        Wanted { tried: tried.into(), key: None, bound: None }
     }
 
     fn wait(group: &Arc<Group>, priority: Priority, tried: &[usize]) -> JoinHandle<Result<Picked, NoPlace>> {

@@ -128,7 +128,7 @@ impl Group {
     pub(super) fn new_picker(&self) -> Picker {
         let identities: Vec<_> =
             self.endpoints.iter().map(|e| (e.name().to_owned(), e.weight.load(Ordering::Relaxed))).collect();
-        Picker::new(self.plan.balance, &identities)
+        Picker::new(&self.plan.balance, &identities)
     }
 }
 

@@ -73,6 +73,7 @@ impl Endpoint {
         if self.weight.load(Ordering::Relaxed) == planned {
             self.weight.store(known.weight.load(Ordering::Relaxed), Ordering::Relaxed);
         }
+        self.latency.take_over(&known.latency);
         self.changed.store(known.changed.load(Ordering::Relaxed), Ordering::Relaxed);
         *self.notes.get_mut().unwrap_or_else(PoisonError::into_inner) =
             known.notes.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -8,6 +8,10 @@ use super::load_text;
 const BASE: &str = r#"
 [server]
 [listen.web]
+[listen.web.tls]
+certificates = [{ cert = "base.pem", key = "base.key" }]
+client_ca = "base-ca.pem"
+[listen.web.tls.hsts]
 [admin]
 [log]
 [redis]
@@ -16,6 +20,7 @@ servers = ["127.0.0.1:8009"]
 [upstreams.api.health]
 path = "/base"
 [upstreams.api.pool]
+[upstreams.api.sticky]
 [upstreams.api.eject]
 [caches.api]
 ttl = "5m"
@@ -64,7 +69,9 @@ fn walk(schema: &serde_json::Value, path: &mut Vec<String>, keys: &mut Vec<Key>)
 fn in_the_way_of(path: &[String], name: &str) -> &'static [&'static str] {
     match (path.join(".").as_str(), name) {
         ("upstreams.health", "type") => &["path"],
+        ("listen", "https_port") => &["tls"],
         ("routes", "respond") => &["upstream"],
+        ("routes.split.to", "header" | "cookie") => &["share"],
         ("caches.key.query", "only") => &["except"],
         _ => &[],
     }
@@ -74,13 +81,20 @@ fn in_the_way_of(path: &[String], name: &str) -> &'static [&'static str] {
 fn base_for(path: &[String], name: &str) -> Table {
     let mut base: Table = toml::from_str(BASE).unwrap();
     let other: Table = toml::from_str("servers = [\"127.0.0.1:8010\"]").unwrap();
+    let canary = other.clone();
     base["upstreams"].as_table_mut().unwrap().insert("other".into(), other.into());
+    base["upstreams"].as_table_mut().unwrap().insert("canary".into(), canary.into());
     base["caches"].as_table_mut().unwrap().insert("second".into(), Table::new().into());
     let route = base["routes"][0].as_table_mut().unwrap();
     match path.join(".").as_str() {
         "routes.respond" => {
             route.remove("upstream");
             route.insert("respond".into(), Table::new().into());
+        }
+        // The lists of browsers take no name without those below it.
+        "listen.tls.hsts" if name == "preload" => {
+            let hsts = base["listen"]["web"]["tls"]["hsts"].as_table_mut().unwrap();
+            hsts.insert("subdomains".into(), true.into());
         }
         "routes.replace_prefix" => {
             let replace: Table = toml::from_str("from = \"/api\"\nto = \"/v2\"").unwrap();
@@ -97,9 +111,20 @@ fn base_for(path: &[String], name: &str) -> Table {
             let json: Table = toml::from_str("at = \"/up\"\nis = \"yes\"").unwrap();
             upstream_part(&mut base, "health").insert("json".into(), json.into());
         }
+        "upstreams.balance" => {
+            let way = if name == "decay" { "by = \"p2c\"" } else { "by = \"consistent_hash\"" };
+            let way = if name == "by" { "by = \"random\"" } else { way };
+            let balance: Table = toml::from_str(way).unwrap();
+            base["upstreams"]["api"].as_table_mut().unwrap().insert("balance".into(), balance.into());
+        }
         "upstreams.servers" => {
             let servers: Table = toml::from_str("servers = [{ addr = \"y:1\" }, \"x:1\"]").unwrap();
             base["upstreams"]["api"]["servers"] = servers["servers"].clone();
+        }
+        "routes.split" | "routes.split.to" => {
+            let split: Table = toml::from_str("to = [{ upstream = \"api\", share = 10 }]").unwrap();
+            route.insert("split".into(), split.into());
+            route.insert("cache".into(), "second".into());
         }
         "routes.cache" | "routes.cache.key" | "routes.cache.store_when" => {
             let body = if name == "body" { "raw" } else { "json" };

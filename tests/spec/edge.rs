@@ -70,6 +70,11 @@ impl Edge {
         self.running.live.clock.advance(by);
     }
 
+    /// What lasts a while in the gateway, as an instance's time out does, is over sooner by so much.
+    pub fn let_time_pass(&self, by: Duration) {
+        self.running.live.clock.advance_steady(by);
+    }
+
     /// The gateway's own time.
     pub fn now(&self) -> WallTime {
         self.running.live.clock.wall()
@@ -80,9 +85,14 @@ impl Edge {
         self.running.live.short_way.store(false, std::sync::atomic::Ordering::Relaxed);
     }
 
-    /// Where its clients come in.
-    pub fn address(&self) -> SocketAddr {
-        self.running.addresses[0]
+    /// Where a listener is bound, by its position.
+    pub fn address(&self, listener: usize) -> SocketAddr {
+        self.running.addresses[listener]
+    }
+
+    /// How many connections of clients are open.
+    pub fn open_connections(&self) -> usize {
+        self.running.open_connections()
     }
 
     /// The operator's listener.

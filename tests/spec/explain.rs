@@ -32,6 +32,13 @@ match = { path = "/health" }
 respond = { status = 200, body = "ok" }
 
 [[routes]]
+name = "trial"
+match = { path = "/trial" }
+upstream = "api"
+cache = "api"
+split = { to = [{ upstream = "pages", cookie = "canary=yes" }, { upstream = "pages", share = 5 }] }
+
+[[routes]]
 name = "v1"
 match = { path = "/v1/*" }
 upstream = "api"
@@ -93,6 +100,24 @@ async fn a_request_is_explained_from_the_file_alone() {
             "not stored: status",
         ],
     );
+}
+
+#[tokio::test]
+async fn who_else_may_answer_is_told() {
+    let (text, _) = explained(&["GET", "http://a.test/trial"]).await;
+    let both = ["split     with cookie canary=yes to pages", "split     5 in a hundred to pages"];
+    says(&text, &both);
+    says(
+        &text,
+        &[
+            "upstream  api (127.0.0.1:8001, 127.0.0.1:8002)",
+            "key       http a.test:80 /trial header x-tenant",
+        ],
+    );
+    let (text, _) = explained(&["GET", "http://a.test/trial", "-H", "Cookie: canary=yes"]).await;
+    says(&text, &["split     with cookie canary=yes to pages: this one", both[1]]);
+    says(&text, &["upstream  pages (127.0.0.1:8003)"]);
+    says(&text, &["key       http a.test:80 /trial header x-tenant version pages"]);
 }
 
 #[tokio::test]

@@ -415,7 +415,7 @@ async fn a_redis_that_pauses_while_it_is_read_from_breaks_no_answer() {
     one.get("/a").await.expect(200);
     one.flush_redis().await;
     let whole = content(length);
-    let download = Download::begin(one.address(), "GET /a HTTP/1.1\r\nhost: edge.test\r\n\r\n").await;
+    let download = Download::begin(one.address(0), "GET /a HTTP/1.1\r\nhost: edge.test\r\n\r\n").await;
     assert!(download.head.contains("vanne-redis; hit"), "{}", download.head);
     redis.pause();
     // So long that whatever was read ahead and every budget is used up.

@@ -9,6 +9,8 @@ mod support;
 
 mod edge;
 
+mod tls;
+
 mod guard;
 
 mod hostile;
@@ -36,6 +38,12 @@ mod failing;
 mod purge;
 
 mod balance;
+
+mod pick;
+
+mod sticky;
+
+mod split;
 
 mod health;
 

@@ -4,28 +4,36 @@ use std::future::IntoFuture;
 use std::net::SocketAddr;
 use std::pin::Pin;
 
+use openssl::ssl::SslContext;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+use super::secured::{self, Wire};
 use super::wire::{self, Broken, Content, Fields, Head, Length, Reader};
 use super::within;
 
 /// Asks one server, each request over a connection of its own; [`Client::connect`] gives one to keep.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Client {
     address: SocketAddr,
     host: String,
+    tls: Option<(SslContext, String)>,
 }
 
 impl Client {
     /// A client of the server at `address`, which is also its Host.
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, host: address.to_string() }
+        Self { address, host: address.to_string(), tls: None }
     }
 
     /// The same, asking for another host.
     pub fn with_host(&self, host: &str) -> Self {
-        Self { address: self.address, host: host.into() }
+        Self { host: host.into(), ..self.clone() }
+    }
+
+    /// The same over TLS, asking for a server of this name; an empty one asks for none.
+    pub fn over_tls(&self, context: SslContext, name: &str) -> Self {
+        Self { tls: Some((context, name.into())), ..self.clone() }
     }
 
     /// A GET, sent when awaited.
@@ -58,7 +66,14 @@ impl Client {
     pub async fn try_connect(&self) -> std::io::Result<Connection> {
         let stream = within("a connection", TcpStream::connect(self.address)).await?;
         stream.set_nodelay(true)?;
-        Ok(Connection { reader: Reader::new(stream), host: self.host.clone() })
+        let wire = match &self.tls {
+            None => Wire::Plain(stream),
+            Some((context, name)) => {
+                let made = within("a handshake", secured::handshake(context, name, stream)).await;
+                Wire::Secured(Box::new(made.map_err(std::io::Error::other)?))
+            }
+        };
+        Ok(Connection { reader: Reader::new(wire), host: self.host.clone() })
     }
 
     /// Sends these bytes over a connection of their own and gives all that comes back until the server closes.
@@ -199,7 +214,7 @@ impl<'a> IntoFuture for Ask<'a> {
 /// One connection to the server, kept until dropped.
 #[derive(Debug)]
 pub struct Connection {
-    reader: Reader<TcpStream>,
+    reader: Reader<Wire>,
     host: String,
 }
 
@@ -233,7 +248,7 @@ impl Connection {
 
     /// Throws the connection away with a reset (RST).
     pub fn reset(mut self) {
-        self.reader.source().set_zero_linger().expect("SO_LINGER");
+        self.reader.source().socket().set_zero_linger().expect("SO_LINGER");
     }
 
     /// Reads until `text` has arrived and gives what came up to its end, once: for answers that come in pieces.

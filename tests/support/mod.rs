@@ -17,6 +17,8 @@ pub mod origin;
 pub mod process;
 pub mod redis;
 pub mod redis_fleet;
+#[cfg(feature = "server")]
+pub mod secured;
 pub mod wire;
 
 use std::net::{Ipv4Addr, SocketAddr};

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::tls;
 use crate::base::name::ListenerName;
 use crate::config::file::{File, ListenTable, time};
 use crate::config::kind::AdminAddress;
@@ -21,7 +22,7 @@ pub fn public(file: &File, reader: &mut Reader<'_>) -> Option<Vec<Listener>> {
         return None;
     }
     let all: Vec<Option<Listener>> =
-        listeners.items.iter().map(|(_, name, table)| listener(name, table)).collect();
+        listeners.items.iter().map(|(_, name, table)| listener(name, table, reader)).collect();
     collisions(file, reader);
     if !listeners.complete {
         return None;
@@ -35,7 +36,8 @@ pub fn admin(file: &File, _reader: &mut Reader<'_>) -> Option<Admin> {
     Some(Admin { addr: table.addr.value()?.0, token: table.token.value()?.0.clone() })
 }
 
-fn listener(name: &str, table: &ListenTable) -> Option<Listener> {
+fn listener(name: &str, table: &ListenTable, reader: &mut Reader<'_>) -> Option<Listener> {
+    let tls = tls::of(table, reader);
     Some(Listener {
         name: ListenerName::from(name),
         addr: table.addr.value()?.0,
@@ -54,6 +56,8 @@ fn listener(name: &str, table: &ListenTable) -> Option<Listener> {
             },
             min_rate: table.min_rate.value()?.0,
         },
+        https_port: tls::https_port(table, reader)?,
+        tls: tls?,
     })
 }
 

@@ -7,6 +7,9 @@ mod health;
 mod listeners;
 mod routes;
 mod shared;
+mod split;
+mod sticky;
+mod tls;
 mod upstreams;
 
 use super::file::{File, LogTable, ServerTable, time};
@@ -28,6 +31,8 @@ pub fn plan(file: &File, reader: &mut Reader<'_>) -> Option<Plan> {
     let caches = caches::all(file, reader);
     let routes = routes::all(file, reader);
     let (routes, table) = routes?;
+    let caches = caches?;
+    sticky::judge(file, &routes, &caches, reader)?;
     Some(Plan {
         server: server?,
         listeners: listeners?,
@@ -35,7 +40,7 @@ pub fn plan(file: &File, reader: &mut Reader<'_>) -> Option<Plan> {
         log: log?,
         redis: redis?,
         upstreams: upstreams?,
-        caches: caches?,
+        caches,
         routes,
         table,
     })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use super::{CACHES, UPSTREAMS, resolve};
+use super::{CACHES, UPSTREAMS, resolve, split};
 use crate::base::name::RouteName;
 use crate::cache::content::{ContentKey, Form, Pointer, StoreWhen};
 use crate::config::file::{CacheUseTable, ContentKeyTable, File, MatchTable, RouteTable};
@@ -151,12 +151,14 @@ fn route(
     reader: &mut Reader<'_>,
 ) -> Option<Route> {
     let action = action(file, table, spot, reader);
+    let split = split::of(file, table, reader);
     let rewrite = rewrite(table, reader);
     let cache = table.cache.optional().map(|cache| cache.map(|cache| &cache.0));
     let content_key = cache.and_then(|cache| content_key(cache, reader));
     Some(Route {
         name,
         action: action?,
+        split: split?,
         rewrite: rewrite?,
         max_body_size: table.max_body_size.optional()?.map(|size| size.0),
         priority: *table.priority.value()?,
@@ -279,6 +281,7 @@ fn cache(file: &File, table: &RouteTable, reader: &mut Reader<'_>) -> Option<Opt
 fn ignored_by_respond(table: &RouteTable, reader: &mut Reader<'_>) {
     let settings = [
         ("cache", table.cache.written, &table.cache.spot),
+        ("split", table.split.written, &table.split.spot),
         ("priority", table.priority.written, &table.priority.spot),
         ("strip_prefix", table.strip_prefix.written, &table.strip_prefix.spot),
         ("replace_prefix", table.replace_prefix.written, &table.replace_prefix.spot),

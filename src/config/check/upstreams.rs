@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use super::health::health;
+use crate::balance::Method;
 use crate::balance::eject::Rules;
+use crate::balance::sticky::{Cookie, SameSite, Secure};
 use crate::base::name::UpstreamName;
-use crate::config::file::{EjectTable, File, PoolTable, Server, UpstreamTable, time};
-use crate::config::kind::{List, OrOff};
+use crate::config::file::{
+    BalanceTable, EjectTable, File, PoolTable, Server, StickyTable, UpstreamTable, time,
+};
+use crate::config::kind::{Balance, List, OrOff};
 use crate::config::problem::{Problem, Spot};
 use crate::config::read::{Reader, Set};
-use crate::plan::{Instance, Pool, Upstream, UpstreamTimeouts};
+use crate::plan::{Instance, Pool, Sticky, StickyKey, Upstream, UpstreamTimeouts};
 
 /// All upstreams.
 pub fn all(file: &File, reader: &mut Reader<'_>) -> Option<Vec<Upstream>> {
@@ -32,7 +36,7 @@ fn upstream(name: &str, table: &UpstreamTable, reader: &mut Reader<'_>) -> Optio
     Some(Upstream {
         name: UpstreamName::from(name),
         servers: servers?,
-        balance: *table.balance.value()?,
+        balance: balance(&table.balance.value()?.0, reader)?,
         health: health?,
         timeouts: UpstreamTimeouts {
             connect: time(&table.connect_timeout)?,
@@ -50,8 +54,92 @@ fn upstream(name: &str, table: &UpstreamTable, reader: &mut Reader<'_>) -> Optio
             OrOff::On(table) => Some(eject(table, reader)?),
             OrOff::Off => None,
         },
+        sticky: match table.sticky.value()? {
+            OrOff::On(table) => Some(sticky(table, reader)?),
+            OrOff::Off => None,
+        },
         host: table.host.value()?.clone(),
     })
+}
+
+fn balance(table: &BalanceTable, reader: &mut Reader<'_>) -> Option<Method> {
+    let by = *table.by.value()?;
+    let particular = [
+        ("on", table.on.written, &table.on.spot, Balance::ConsistentHash),
+        ("load", table.load.written, &table.load.spot, Balance::ConsistentHash),
+        ("decay", table.decay.written, &table.decay.spot, Balance::P2c),
+    ];
+    let mut right = true;
+    for (name, _, spot, of) in particular.into_iter().filter(|(_, written, _, of)| *written && *of != by) {
+        let way = if of == Balance::P2c { "p2c" } else { "consistent_hash" };
+        reader.report(
+            Problem::of(spot, "it has no effect on this way to balance")
+                .help(format!("remove `{name}`, or write by = \"{way}\"")),
+        );
+        right = false;
+    }
+    let load = table.load.value()?.as_u32();
+    if (1..100).contains(&load) {
+        reader.report(
+            Problem::of(
+                &table.load.spot,
+                "less than a fair share for everybody leaves some requests nowhere to go",
+            )
+            .help("write at least 100, like 125, or 0 for no bound"),
+        );
+        right = false;
+    }
+    let method = match by {
+        Balance::RoundRobin => Method::RoundRobin,
+        Balance::LeastConn => Method::LeastConn,
+        Balance::IpHash => Method::IpHash,
+        Balance::ConsistentHash => Method::ConsistentHash { on: table.on.value()?.clone(), load },
+        Balance::P2c => Method::P2c { decay: time(&table.decay)? },
+        Balance::Random => Method::Random,
+    };
+    right.then_some(method)
+}
+
+fn sticky(table: &StickyTable, reader: &mut Reader<'_>) -> Option<Sticky> {
+    let key = match (table.key.value()?.0.clone(), table.key_file.optional()?) {
+        (Some(_), Some(_)) => {
+            reader.report(
+                Problem::of(&table.key_file.spot, "the key is written already")
+                    .also(&table.key.spot, "here")
+                    .help("remove one of the two"),
+            );
+            return None;
+        }
+        (Some(secret), None) => StickyKey::Secret(secret),
+        (None, Some(path)) => StickyKey::File(path.0.clone().into()),
+        (None, None) => StickyKey::Random,
+    };
+    let cookie = Cookie {
+        name: table.cookie.value()?.0.clone(),
+        path: table.path.value()?.0.clone(),
+        max_age: table.max_age.optional()?.map(|age| age.0),
+        secure: *table.secure.value()?,
+        http_only: *table.http_only.value()?,
+        same_site: *table.same_site.value()?,
+    };
+    if cookie.same_site == SameSite::None && cookie.secure == Secure::Never {
+        reader.report(
+            Problem::of(
+                &table.same_site.spot,
+                "browsers refuse a cookie for all sites that is not for https alone",
+            )
+            .also(&table.secure.spot, "here it is for http, too")
+            .help("write secure = \"always\", or same_site = \"lax\""),
+        );
+        return None;
+    }
+    if cookie.path.contains(';') {
+        reader.report(
+            Problem::of(&table.path.spot, "a cookie's path has no `;`").help("write it like \"/app\""),
+        );
+        return None;
+    }
+    Some(Sticky { cookie, key })
 }
 
 /// `Some(None)`: none is set.

@@ -165,7 +165,8 @@ impl<T: Setting> Setting for OrOff<T> {
 /// A table with the one key that most needs a value.
 fn short_table(shape: Shape) -> String {
     let Shape::Table(Section { keys, .. }) = shape else { return "{ … }".to_owned() };
-    let key = keys.iter().find(|key| key.default == Fallback::Absent).or(keys.first());
+    let one = |default| keys.iter().find(|key| key.default == default);
+    let key = one(Fallback::Required).or(one(Fallback::Absent)).or(keys.first());
     key.map_or_else(|| "{ }".to_owned(), |key| format!("{{ {} = {} }}", key.name, key.example))
 }
 

@@ -2,15 +2,19 @@
 
 mod address;
 mod group;
+mod listen;
 mod number;
 mod text;
 mod word;
 
 pub use address::{Address, AdminAddress, HostName, HostPort, Network, RedisUrl};
 pub use group::{ByStatus, List, Named, OneOrMany, OrOff};
+pub use listen::{ClientAuth, FilePath};
 pub use number::{AnySize, AnyTime, Count, Size, Statuses, Threads, Time, Timeout};
-pub use text::{CookieName, JsonPlace, JsonPointer, Label, Path, Prefix, Pseudonym, Regexp, Text, Token};
-pub use word::{BodyForm, CheckType, Level};
+pub use text::{
+    Asked, CookieName, JsonPlace, JsonPointer, Label, Path, Prefix, Pseudonym, Regexp, Text, Token,
+};
+pub use word::{Balance, BodyForm, CheckType, Level, Versions};
 
 /// Letters, digits and what may stand between them in a name.
 fn is_name_byte(b: u8) -> bool {

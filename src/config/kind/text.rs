@@ -137,6 +137,32 @@ impl FromText for CookieName {
     }
 }
 
+/// A field or cookie, and the value it must have, if it must have one: "NAME", "NAME: VALUE" or "NAME=VALUE".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Its name, a token.
+    pub name: String,
+    /// Its value.
+    pub value: Option<String>,
+}
+
+impl FromText for Asked {
+    fn what() -> String {
+        "a name, or a name and a value".to_owned()
+    }
+
+    const EXAMPLE: &'static str = "X-Canary: yes";
+
+    fn from_text(text: &str) -> Result<Self, Option<String>> {
+        let (name, value) = match text.split_once([':', '=']) {
+            Some((name, value)) => (name.trim(), Some(value.trim().to_owned())),
+            None => (text.trim(), None),
+        };
+        HeaderName::try_from(name).map_err(|_| None)?;
+        Ok(Self { name: name.to_owned(), value })
+    }
+}
+
 /// A place in JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JsonPointer(pub Pointer);

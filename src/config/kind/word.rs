@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
+use http::HeaderName;
 use serde_json::{Value as Json, json};
 use toml::de::{DeTable, DeValue};
 
 use super::group::List;
-use super::text::Label;
-use crate::balance::Method as Balance;
+use super::text::{CookieName, Label};
+use crate::balance::HashOn;
+use crate::balance::sticky::{SameSite, Secure};
 use crate::cache::{ClientDirectives, QueryRule, SetCookie, TtlMode};
 use crate::config::problem::Problem;
 use crate::config::read::{Node, Reader};
@@ -16,11 +18,65 @@ use crate::config::suggest::nearest;
 use crate::config::table::words;
 use crate::plan::{AccessLog, HealthStart, LogFormat, Priority};
 
+/// How an instance is chosen, without what is particular to one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balance {
+    /// Each in turn.
+    RoundRobin,
+    /// The fewest in flight.
+    LeastConn,
+    /// The client's network decides.
+    IpHash,
+    /// A part of the request decides.
+    ConsistentHash,
+    /// The soonest of two.
+    P2c,
+    /// By chance.
+    Random,
+}
+
 words! { Balance, "a way to balance",
     "round_robin" => Self::RoundRobin,
     "least_conn" => Self::LeastConn,
     "ip_hash" => Self::IpHash,
+    "consistent_hash" => Self::ConsistentHash,
+    "p2c" => Self::P2c,
     "random" => Self::Random,
+}
+
+impl FromText for HashOn {
+    fn what() -> String {
+        "a part of a request".to_owned()
+    }
+
+    const EXAMPLE: &'static str = "header X-Tenant";
+    const PATTERN: &'static str = r"^(client|path|(header|cookie|query) \S+)$";
+
+    fn from_text(text: &str) -> Result<Self, Option<String>> {
+        let words: Vec<&str> = text.split_ascii_whitespace().collect();
+        match words.as_slice() {
+            ["client"] => Ok(Self::Client),
+            ["path"] => Ok(Self::Path),
+            ["header", name] => HeaderName::from_text(name).map(Self::Header),
+            ["cookie", name] => CookieName::from_text(name).map(|name| Self::Cookie(name.0)),
+            ["query", name] => Ok(Self::Query((*name).to_owned())),
+            _ => Err(Some(
+                "write \"client\", \"path\", \"header NAME\", \"cookie NAME\" or \"query NAME\"".to_owned(),
+            )),
+        }
+    }
+}
+
+words! { Secure, "a choice of when a cookie is for https alone",
+    "auto" => Self::Auto,
+    "always" => Self::Always,
+    "never" => Self::Never,
+}
+
+words! { SameSite, "a choice of which sites a cookie is sent from",
+    "lax" => Self::Lax,
+    "strict" => Self::Strict,
+    "none" => Self::None,
 }
 
 words! { Priority, "a priority",
@@ -70,6 +126,20 @@ words! { CheckType, "a type of health check",
 words! { HealthStart, "a state to begin with",
     "up" => Self::Up,
     "down" => Self::Down,
+}
+
+/// Whether answers of several upstreams are stored apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Versions {
+    /// Each under a key of its own.
+    Apart,
+    /// Under one.
+    Together,
+}
+
+words! { Versions, "a way to store several versions",
+    "apart" => Self::Apart,
+    "together" => Self::Together,
 }
 
 /// How a request's content enters its key.

@@ -193,7 +193,8 @@ impl Store {
 
     /// How large an answer may be to be put with [`Store::put_since`]; a larger one is written with [`Store::upload`].
     pub fn largest_at_hand(&self) -> u64 {
-        self.sizes.memory.0.min(self.sizes.stored.0)
+        // What lies with its head in Redis is written at once.
+        self.sizes.memory.0.max(redis::pieces::INLINE).min(self.sizes.stored.0)
     }
 
     /// Begins to write the body of an answer of at least `least` bytes to Redis while it is fetched. `None`: it is too large, there is no Redis that

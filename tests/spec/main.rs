@@ -35,6 +35,8 @@ mod topology;
 
 mod failing;
 
+mod layout;
+
 mod purge;
 
 mod balance;

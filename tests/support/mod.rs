@@ -13,6 +13,7 @@
 pub mod client;
 pub mod fake_redis;
 pub mod gate;
+pub mod line;
 pub mod origin;
 pub mod process;
 pub mod redis;

@@ -31,7 +31,7 @@ use crate::store::{Body, Entry};
 
 /// A body up to this length lies with its head, so that a hit costs one round trip. It bounds how long one answer keeps others waiting on a
 /// connection: 1 ms at 1 Gbit/s.
-pub(super) const INLINE: u64 = 128 * 1024;
+pub(in crate::store) const INLINE: u64 = 128 * 1024;
 /// The length of a piece: large enough that the time of a round trip is not felt, small enough that a few for every client do not weigh.
 const PIECE: u32 = 256 * 1024;
 /// Pieces asked for before the one in hand is sent.

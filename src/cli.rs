@@ -29,8 +29,11 @@ use crate::proxy::admin::PURGE;
 use crate::proxy::orders::{RELOAD, UPGRADE};
 use crate::proxy::purge::Order;
 
+mod cache;
+mod fetch;
 mod run;
 mod upstreams;
+mod warm;
 
 const FAILED: u8 = 1;
 const NOT_PERMITTED: u8 = 77;
@@ -129,6 +132,14 @@ enum Command {
 enum CacheCommand {
     /// Make stored answers invalid, on every gateway and in Redis. Needs `admin.token` in the configuration.
     Purge(Purge),
+    /// Ask the gateway for what should be stored before clients do: what a list, an access log or a sitemap names.
+    Warm(warm::Warm),
+    /// Show what is stored under a URL, in memory and in Redis. Needs `admin.token`.
+    Get(cache::Get),
+    /// List what the gateway's memory holds. Needs `admin.token`.
+    Ls(cache::Ls),
+    /// Show how much is stored, and how often it served. Needs `admin.token`.
+    Stats(cache::Stats),
 }
 
 #[derive(Args)]
@@ -231,6 +242,10 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
             show(demo::Options { seconds, redis, keep })
         }
         Some(Command::Cache { what: CacheCommand::Purge(purge) }) => self::purge(&settings, purge),
+        Some(Command::Cache { what: CacheCommand::Warm(what) }) => warm::warm(&settings, what),
+        Some(Command::Cache { what: CacheCommand::Get(what) }) => cache::look(&settings, what),
+        Some(Command::Cache { what: CacheCommand::Ls(what) }) => cache::list(&settings, &what),
+        Some(Command::Cache { what: CacheCommand::Stats(what) }) => cache::stats(&settings, &what),
         Some(Command::Upstreams(show)) => upstreams::show(&settings, &show),
         Some(Command::Drain(drain)) => upstreams::drain(&settings, &drain),
         Some(Command::Ready(target)) => upstreams::ready(&settings, &target),
@@ -433,6 +448,21 @@ fn order(settings: &Settings, path: &str) -> Result<(), Failure> {
 
 /// POSTs to the operator's listener with the token of the configuration.
 fn post(settings: &Settings, path: &str, body: &str, patience: Duration) -> Result<(u16, String), Failure> {
+    with_token(settings, "POST", path, body, patience)
+}
+
+/// GETs from the operator's listener with the token of the configuration.
+fn get(settings: &Settings, path: &str) -> Result<(u16, String), Failure> {
+    with_token(settings, "GET", path, "", HEALTHCHECK)
+}
+
+fn with_token(
+    settings: &Settings,
+    method: &str,
+    path: &str,
+    body: &str,
+    patience: Duration,
+) -> Result<(u16, String), Failure> {
     let plan = plan(settings)?;
     let (Some(addr), Some(token)) = (plan.admin.addr, plan.admin.token) else {
         let text = "vanne: this is off over the network: set admin.addr and admin.token in the configuration";
@@ -440,7 +470,7 @@ fn post(settings: &Settings, path: &str, body: &str, patience: Duration) -> Resu
     };
     let length = body.len();
     let request = format!(
-        "POST {path} HTTP/1.1\r\nHost: {addr}\r\nAuthorization: Bearer {token}\r\nContent-Length: {length}\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: {addr}\r\nAuthorization: Bearer {token}\r\nContent-Length: {length}\r\n\
          Connection: close\r\n\r\n{body}"
     );
     exchange_within(reachable(addr), &request, patience)
@@ -463,8 +493,8 @@ fn ask(addr: SocketAddr, path: &str) -> std::io::Result<u16> {
     exchange(addr, &request).map(|(status, _)| status)
 }
 
-/// So much of an answer of the operator's listener is read: some ten thousand instances.
-const LARGEST_ANSWER: u64 = 4 * 1024 * 1024;
+/// So much of an answer of the operator's listener is read: more than it lists at once.
+const LARGEST_ANSWER: u64 = 64 * 1024 * 1024;
 
 /// Sends a request and gives the answer's status and content.
 fn exchange(addr: SocketAddr, request: &str) -> std::io::Result<(u16, String)> {

@@ -9,17 +9,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::balance::Method as Balance;
+use crate::balance::breaker::Rules as Breaker;
 use crate::balance::check::Expected;
 use crate::balance::eject::Rules as Eject;
 use crate::balance::split::Split;
 use crate::balance::sticky::Cookie;
 use crate::base::name::{CacheName, ListenerName, RouteName, UpstreamName};
 use crate::base::unit::ByteSize;
-use crate::cache::Rules as CacheRules;
 use crate::cache::content::{ContentKey, StoreWhen};
+use crate::cache::{Coalesce, Relay, Rules as CacheRules};
 use crate::forward::HostRule;
 use crate::guard::client::TrustedProxies;
 use crate::guard::crowd::Room;
+use crate::guard::purger::Purgers;
 use crate::route::{Rewrite, Table};
 
 pub mod changes;
@@ -83,6 +85,8 @@ pub struct Listener {
     pub tls: Option<listen::Tls>,
     /// Every request that did not come over TLS is sent to this port for HTTPS.
     pub https_port: Option<u16>,
+    /// Who may purge here; `None`: PURGE and BAN are methods like any other.
+    pub purgers: Option<Purgers>,
 }
 
 /// What a client may take: time and size.
@@ -220,6 +224,10 @@ pub struct Upstream {
     pub tries: u32,
     /// When what happens to requests takes an instance out; `None`: never.
     pub eject: Option<Eject>,
+    /// While less than this share of the instances is up, in percent, all are used; 0: while none is.
+    pub panic: u32,
+    /// When the upstream as a whole is not asked for a while; `None`: never.
+    pub breaker: Option<Breaker>,
     /// How many requests each instance may have at once; `None`: no limit.
     pub pool: Option<Pool>,
     /// Whether clients stay with their instance; `None`: they do not.
@@ -390,6 +398,12 @@ pub struct Cache {
     pub max_object: ByteSize,
     /// Larger answers are kept in Redis alone; at most `max_object`. `None`: `max_object`, but no more than [`MEMORY_OBJECT`] where there is a Redis.
     pub memory_max_object: Option<ByteSize>,
+    /// Among whom one fetch serves all who ask.
+    pub coalesce: Coalesce,
+    /// How long a gateway may fetch for the fleet without a sign of life.
+    pub lease: Duration,
+    /// Which answers other gateways may follow while they are fetched here.
+    pub relay: Relay,
     /// How long a request waits for another's fetch of the same answer before it fetches for itself.
     pub wait_timeout: Duration,
 }

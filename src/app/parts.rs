@@ -138,6 +138,9 @@ fn cache(
         uses: (plan.rules.min_uses > 1)
             .then(|| known.and_then(|cache| cache.uses.clone()).unwrap_or_default()),
         flights: known.map_or_else(|| Arc::new(Flights::default()), |cache| cache.flights.clone()),
+        coalesce: plan.coalesce,
+        lease: plan.lease,
+        relay: plan.relay,
         wait_timeout: plan.wait_timeout,
         metrics: numbers,
     }

@@ -1,7 +1,9 @@
 //! Passive health: what happens to requests takes an instance out for a while.
 //!
-//! Only what the instance did to the exchange itself counts: no connection, a connection broken before the answer, no answer in time. A status
-//! says nothing about the instance (one route that answers 503 would take all instances out), and neither does what a client causes.
+//! Only what the instance did to the exchange itself counts: no connection, a connection broken before the answer, no answer in time. What a client
+//! causes never does. A status says nothing about the instance (one route that answers 503 would take all instances out), unless the
+//! operator says that it counts; and then only of an instance that clearly does worse than the others, since what one route answers, it
+//! answers on all of them.
 
 use std::time::Duration;
 
@@ -19,6 +21,29 @@ pub struct Rules {
     pub most: Duration,
     /// At most this share of the instances is out at once, in percent.
     pub share: u32,
+    /// This share of failures takes an instance out as well, in percent; 0 does not.
+    pub rate: u32,
+    /// Of at least so many exchanges.
+    pub volume: u32,
+    /// In the last while.
+    pub window: Duration,
+    /// Statuses that are failures, too, as inclusive ranges.
+    pub statuses: Vec<(u16, u16)>,
+    /// For how long at most an instance is left alone that answers 429 or 503 with Retry-After; zero: not at all.
+    pub retry_after: Duration,
+}
+
+impl Rules {
+    /// Whether an answer with this status is a failure.
+    pub fn counts_status(&self, status: u16) -> bool {
+        self.statuses.iter().any(|(low, high)| (*low..=*high).contains(&status))
+    }
+
+    /// For how long an instance is left alone that answers so.
+    pub fn rest(&self, status: u16, retry_after: Option<Duration>) -> Option<Duration> {
+        let asked = retry_after.filter(|_| matches!(status, 429 | 503))?.min(self.retry_after);
+        Some(asked).filter(|rest| !rest.is_zero())
+    }
 }
 
 /// What is held against one instance.
@@ -43,6 +68,11 @@ pub enum Standing {
     OnTrial,
 }
 
+/// Whether one more may be out, of `total` instances of which `others_out` are.
+pub fn within_share(others_out: usize, total: usize, rules: &Rules) -> bool {
+    (others_out + 1) * 100 <= total * rules.share as usize
+}
+
 /// Whether a failure is the instance's own. A kept connection that turned out closed is not: its idle time was over. Neither is a broken
 /// answer, which may be one route's.
 pub fn counts(at: FailedAt) -> bool {
@@ -65,8 +95,12 @@ impl Strikes {
         }
         self.run = self.run.saturating_add(1);
         let enough = standing == Standing::OnTrial || self.run >= rules.after;
-        let within_share = (others_out + 1) * 100 <= total * rules.share as usize;
-        if !enough || !within_share {
+        if enough { self.take_out(now, others_out, total, rules) } else { None }
+    }
+
+    /// So large a share of its exchanges fails that it is taken out, whatever their order was. Says for how long, if it is.
+    pub fn take_out(&mut self, now: Now, others_out: usize, total: usize, rules: &Rules) -> Option<Duration> {
+        if self.standing(now) == Standing::Out || !within_share(others_out, total, rules) {
             return None;
         }
         let time = rules.time.saturating_mul(1 << self.times.min(16)).min(rules.most);
@@ -99,8 +133,17 @@ impl Strikes {
 mod tests {
     use super::*;
 
-    const RULES: Rules =
-        Rules { after: 3, time: Duration::from_secs(1), most: Duration::from_secs(5), share: 50 };
+    const RULES: Rules = Rules {
+        after: 3,
+        time: Duration::from_secs(1),
+        most: Duration::from_secs(5),
+        share: 50,
+        rate: 50,
+        volume: 20,
+        window: Duration::from_secs(10),
+        statuses: Vec::new(),
+        retry_after: Duration::from_secs(5),
+    };
 
     fn at(seconds: u64) -> Now {
         Now::from_millis(seconds * 1000)
@@ -143,6 +186,34 @@ mod tests {
         let before = strikes;
         assert_eq!(failures(&mut strikes, 60, at(0)), None);
         assert_eq!(strikes, before);
+    }
+
+    #[test]
+    fn a_share_of_failures_takes_it_out_as_many_in_a_row_do() {
+        let mut strikes = Strikes::default();
+        let taken = |strikes: &mut Strikes, now, others| strikes.take_out(at(now), others, 3, &RULES);
+        assert_eq!(taken(&mut strikes, 0, 1), None, "not beyond the share");
+        assert_eq!(taken(&mut strikes, 0, 0), Some(Duration::from_secs(1)));
+        assert_eq!(taken(&mut strikes, 0, 0), None, "it is out");
+        assert_eq!(taken(&mut strikes, 1, 0), Some(Duration::from_secs(2)), "each time in a row for longer");
+    }
+
+    #[test]
+    fn who_asks_to_be_left_alone_is_so_within_limits() {
+        let seconds = |n| Some(Duration::from_secs(n));
+        for (status, asked, rests) in [
+            (503, seconds(2), seconds(2)),
+            (429, seconds(2), seconds(2)),
+            (503, seconds(60), seconds(5)),
+            (503, seconds(0), None),
+            (503, None, None),
+            (500, seconds(2), None),
+            (200, seconds(2), None),
+        ] {
+            assert_eq!(RULES.rest(status, asked), rests, "{status}, {asked:?}");
+        }
+        let never = Rules { retry_after: Duration::ZERO, ..RULES };
+        assert_eq!(never.rest(503, seconds(2)), None);
     }
 
     #[test]

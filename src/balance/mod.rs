@@ -8,6 +8,7 @@ use self::ewma::Meter;
 use crate::base::clock::MonoTime;
 use crate::base::dice::Dice;
 
+pub mod breaker;
 mod busy;
 pub mod check;
 mod cycle;
@@ -16,12 +17,14 @@ pub mod ewma;
 mod field;
 pub mod hash;
 pub mod health;
+pub mod panic;
 pub mod pick;
 mod rendezvous;
 pub mod retry;
 mod ring;
 pub mod split;
 pub mod sticky;
+pub mod window;
 
 pub use hash::HashOn;
 pub use pick::Picker;

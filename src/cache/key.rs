@@ -327,6 +327,27 @@ pub fn place(text: &[u8]) -> Place<'_> {
     }
 }
 
+/// The URL in a key's text, and behind it, of a question, its method and the beginning of its content's hash: `https://example.com/ask?q POST 0123456789abcdef`.
+pub fn url(text: &[u8]) -> String {
+    let mut url = String::new();
+    for (kind, value) in parts(text) {
+        let shown = String::from_utf8_lossy(value);
+        match kind {
+            part::SCHEME => url = format!("{shown}://"),
+            part::HOST | part::PATH => url.push_str(&shown),
+            part::PORT => url.extend([":", &shown]),
+            part::QUERY => url.extend(["?", &shown]),
+            part::METHOD => url.extend([" ", &shown]),
+            part::CONTENT => {
+                url.push(' ');
+                url.extend(value.iter().take(8).map(|byte| format!("{byte:02x}")));
+            }
+            _ => {}
+        }
+    }
+    url
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

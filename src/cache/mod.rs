@@ -72,6 +72,49 @@ pub struct BypassRules {
 /// The targeted field that every shared cache near the origin may be told by (RFC 9213 §3.1).
 pub const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
 
+/// Among whom one fetch serves all who ask for the same answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Coalesce {
+    /// Everybody fetches for himself.
+    Off,
+    /// The requests of one gateway.
+    Process,
+    /// Those of all gateways that share a Redis; without Redis, those of one gateway. The default: what is worth a cache is worth fetching once, and
+    /// the question to Redis is a fraction of a millisecond that only misses pay.
+    #[default]
+    Fleet,
+}
+
+/// Which answers another gateway's clients may follow while they are fetched here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Relay {
+    /// None: other gateways do not wait for event streams, and for the rest until it is stored.
+    Off,
+    /// Event streams, which may take minutes. The default: whoever waited for the end of one would see nothing until then.
+    #[default]
+    Streams,
+    /// All.
+    All,
+}
+
+impl Relay {
+    /// Whether an answer with these fields may be followed.
+    pub fn takes(self, fields: &http::HeaderMap) -> bool {
+        match self {
+            Self::Off => false,
+            Self::Streams => is_event_stream(fields),
+            Self::All => true,
+        }
+    }
+}
+
+/// Whether an answer is a stream of events (HTML Standard §9.2): it may take as long as it likes.
+pub fn is_event_stream(fields: &http::HeaderMap) -> bool {
+    let kind = fields.get(http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = kind.and_then(|kind| kind.split(';').next()).map(str::trim);
+    kind.is_some_and(|kind| kind.eq_ignore_ascii_case("text/event-stream"))
+}
+
 /// What the operator's `ttl` means next to the origin's word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TtlMode {

@@ -126,6 +126,13 @@ fn each_tag(fields: &HeaderMap, mut visit: impl FnMut(&[u8])) {
     }
 }
 
+/// The tags that an answer's fields name.
+pub fn tags(fields: &HeaderMap) -> Vec<String> {
+    let mut tags = Vec::new();
+    each_tag(fields, |tag| tags.push(String::from_utf8_lossy(tag).into_owned()));
+    tags
+}
+
 /// The strings of a structured list; members that are no strings are ignored, and the whole field when it does not parse (RFC 9875 §2).
 fn groups(fields: &HeaderMap, name: &str) -> Vec<String> {
     let Some(value) = fields.joined(name) else { return Vec::new() };

@@ -8,7 +8,7 @@ use clap::Args;
 use super::{BAD_CONFIGURATION, Failure, Settings, exchange, plan, print, reachable, runtime};
 use crate::base::unit::{parse_duration, show_duration};
 use crate::proxy::admin::UPSTREAMS;
-use crate::proxy::upstreams::{Instance, Overview, Shown, Told, Weight, Word};
+use crate::proxy::upstreams::{Instance, Overview, Told, Weight, Word};
 
 /// What `vanne upstreams` shows.
 #[derive(Args)]
@@ -72,7 +72,26 @@ pub fn show(settings: &Settings, show: &Show) -> Result<(), Failure> {
             return Err(Failure::at_run_time(text));
         }
     }
-    if show.json { print_json(&overview) } else { print(&table(&overview.upstreams)) }
+    if show.json { print_json(&overview) } else { print(&all(&overview)) }
+}
+
+fn all(overview: &Overview) -> String {
+    let upstreams = overview.upstreams.iter();
+    let rows: Vec<_> =
+        upstreams.flat_map(|u| u.instances.iter().map(|instance| (u.name.as_str(), instance))).collect();
+    let mut text = table(&rows);
+    for upstream in &overview.upstreams {
+        if let Some(circuit) = upstream.circuit.as_ref().filter(|circuit| *circuit != "closed") {
+            text.push_str(&format!(
+                "{}: its circuit is {circuit}, because its exchanges failed\n",
+                upstream.name
+            ));
+        }
+        if upstream.panic {
+            text.push_str(&format!("{}: too few instances are up, so all are used\n", upstream.name));
+        }
+    }
+    text
 }
 
 /// Takes an instance out, and waits if that is asked for.
@@ -99,7 +118,7 @@ fn told(target: &Target, instance: Instance) -> Result<(), Failure> {
     if target.json {
         return print_json(&instance);
     }
-    print(&table(&[Shown { name: target.upstream.clone(), waiting: 0, instances: vec![instance] }]))
+    print(&table(&[(target.upstream.as_str(), &instance)]))
 }
 
 fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
@@ -108,12 +127,11 @@ fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     print(&(text + "\n"))
 }
 
-fn table(upstreams: &[Shown]) -> String {
+/// Instances, each with the name of its upstream.
+fn table(instances: &[(&str, &Instance)]) -> String {
     let head = ["UPSTREAM", "INSTANCE", "STATE", "FOR", "WEIGHT", "IN FLIGHT", "REASON"].map(str::to_owned);
     let mut rows = vec![head];
-    for upstream in upstreams {
-        rows.extend(upstream.instances.iter().map(|instance| row(&upstream.name, instance)));
-    }
+    rows.extend(instances.iter().map(|(upstream, instance)| row(upstream, instance)));
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..7).map(width).collect();
     let mut text = String::new();

@@ -10,9 +10,9 @@ use toml::de::DeValue;
 
 use super::kind::{
     Address, AdminAddress, AnySize, AnyTime, Asked, Balance, BodyForm, ByStatus, CheckType, ClientAuth,
-    CookieName, Count, FilePath, HostName, HostPort, JsonPlace, JsonPointer, Label, Level, List, Named,
-    Network, OneOrMany, OrOff, Path, Prefix, Pseudonym, RedisUrl, Regexp, Size, Statuses, Text, Threads,
-    Timeout, Token, Versions,
+    CookieName, Count, FilePath, HostName, HostPort, JsonPlace, JsonPointer, Label, LeaseTime, Level, List,
+    Named, Network, OneOrMany, OrOff, Path, Prefix, Pseudonym, RedisUrl, Regexp, Size, Statuses, Text,
+    Threads, Timeout, Token, Versions,
 };
 use super::read::{Node, Reader, Set, State};
 use super::reference::section_schema;
@@ -20,7 +20,7 @@ use super::setting::{Fallback, Section, Setting, Shape};
 use super::table::table;
 use crate::balance::HashOn;
 use crate::balance::sticky::{SameSite, Secure};
-use crate::cache::{ClientDirectives, QueryRule, SetCookie, TtlMode};
+use crate::cache::{ClientDirectives, Coalesce, QueryRule, Relay, SetCookie, TtlMode};
 use crate::forward::HostRule;
 use crate::plan::listen::{Profile, UnknownNames};
 use crate::plan::{AccessLog, HealthStart, LogFormat, Priority};
@@ -100,6 +100,8 @@ table! {
         https_port: Count<1, 65_535> = absent, or 443;
         /// Secure the connections. "off": they are not.
         tls: OrOff<TlsTable> = "off", or { certificates = [{ cert = "/etc/vanne/example.com.pem", key = "/etc/vanne/example.com.key" }] };
+        /// Who may purge here with PURGE and BAN requests. "off": nobody, and both are methods like any other.
+        purge: OrOff<PurgeTable> = "off", or { allow = ["127.0.0.1"] };
     }
 }
 
@@ -151,6 +153,16 @@ table! {
         subdomains: bool = false, or true;
         /// Whether the name may be put on the lists that browsers are shipped with, which is hard to undo.
         preload: bool = false, or true;
+    }
+}
+
+table! {
+    /// Purging over a public listener, as nginx and Varnish have it. PURGE is about the URL it asks for, or about a directory if that ends with *; BAN
+    /// about a directory; both about tags if they name some in Cache-Tag, Surrogate-Key or xkey. `Soft-Purge: 1` lets answers become stale instead.
+    PurgeTable {
+        /// The addresses and networks it is taken from. They are those of the clients: behind a proxy that `trusted_proxies` does not name,
+        /// all clients have the proxy's.
+        allow: List<Network> = required, or ["10.0.0.0/8", "127.0.0.1"];
     }
 }
 
@@ -242,6 +254,11 @@ table! {
         /// Take an instance out for a while when exchanges with it fail: no connection, broken before the answer, no answer in time. What an
         /// instance answers never counts, and neither does what a client causes. "off": never.
         eject: OrOff<EjectTable> = {}, or { after = 3 };
+        /// While less than this share of the instances is up, in percent, all are used: those that are left could not hold what the others
+        /// did. 0: while none is up.
+        panic: Count<0, 100> = 0, or 50;
+        /// Do not ask this upstream at all for a while when its exchanges fail, whatever instance they go to. "off": ask on.
+        breaker: OrOff<BreakerTable> = "off", or { rate = 30 };
         /// How many requests each instance may have at once; those beyond wait in one queue for the first free place on any instance. The
         /// numbers are those of an instance's database pool, so that it is never exhausted. "off": no limit.
         pool: OrOff<PoolTable> = "off", or { size = 5, overflow = 10 };
@@ -291,6 +308,38 @@ table! {
         max_time: Timeout = "4s", or "5m";
         /// At most this share of the instances is out at once, in percent.
         share: Count<1, 100> = 50, or 30;
+        /// This share of failures takes an instance out as well, in percent, while the others do clearly better; 0: none does.
+        rate: Count<0, 100> = 50, or 20;
+        /// So many exchanges of an instance it takes to judge that share.
+        volume: Count<1, 1_000_000> = 20, or 100;
+        /// The share is judged over this time, up to now.
+        window: Timeout = "10s", or "1m";
+        /// Answers that count as failures, too. They take an instance out only while the others do clearly better: what one route
+        /// answers, it answers on all of them.
+        statuses: OneOrMany<Statuses<400, 599>> = [], or ["500", "502-504"];
+        /// An instance that answers 429 or 503 with Retry-After is left alone for as long as that says, and no longer than this; "0s": not at
+        /// all. Only for instances that say so of themselves, not of one client or one route.
+        retry_after: AnyTime = "0s", or "10s";
+    }
+}
+
+table! {
+    /// When an upstream is not asked at all. Requests are answered with 503 and Retry-After then, or with a stale answer if a cache has one.
+    BreakerTable {
+        /// The share of exchanges that failed, in percent: no connection, broken before the answer, no answer in time.
+        rate: Count<1, 100> = 50, or 30;
+        /// So many exchanges it takes to judge that share.
+        volume: Count<1, 1_000_000> = 20, or 100;
+        /// The share is judged over this time, up to now.
+        window: Timeout = "10s", or "1m";
+        /// Answers that count as failures, too.
+        statuses: OneOrMany<Statuses<400, 599>> = [], or ["500", "502-504"];
+        /// For how long it is not asked the first time; each further time in a row twice as long.
+        time: Timeout = "5s", or "1s";
+        /// But never longer than this.
+        max_time: Timeout = "1m", or "5m";
+        /// After that so many requests at once are let through. As many must go well before all are; one that fails closes the way again.
+        probes: Count<1, 1000> = 3, or 1;
     }
 }
 
@@ -439,6 +488,14 @@ table! {
         min_uses: Count<1, 255> = 1, or 2;
         /// Which requests pass the cache by.
         bypass: BypassTable = {}, or { cookies = ["session"] };
+        /// Among whom one fetch serves all who ask for the same answer at the same time: "fleet" (all gateways that share a Redis), "process"
+        /// (the requests of one gateway), or "off" (everybody fetches for himself).
+        coalesce: Coalesce = "fleet", or "process";
+        /// With "fleet": how long others wait for a gateway that died while it fetched. One that lives says so three times as often.
+        lease: LeaseTime = "3s", or "1s";
+        /// With "fleet": what the clients of another gateway get while it is still being fetched here: "streams" (text/event-stream), "all", or
+        /// "off". The rest they get when it is stored; an event stream that is not relayed each gateway fetches for itself.
+        relay: Relay = "streams", or "all";
         /// How long a request waits for another's fetch of the same answer before it fetches for itself.
         wait_timeout: AnyTime = "10s", or "2s";
         /// What tells two answers apart, beside scheme, host, port and path.

@@ -152,9 +152,11 @@ pub fn answer(parts: Parts<'_>, request: &Request<'_>) -> Option<Answer> {
     let entry = (parts.cache)(cache).store.peek(&key, request.fields).entry?;
     let looked = parts.clock.mono().since(arrived);
     let directives = directive::request(request.fields);
+    // Asked anew: what a purge made stale this instant would still be fresh at the moment before.
+    let now = parts.clock.wall();
     // Whether a refresh is due is decided by chance, once: on the long way, which makes it.
-    let refresh = rules.early_refresh && lookup::early_refresh(&entry.record, at, 0.0).is_some();
-    if refresh || lookup::judge(&entry.record, &directives, rules, at) != Reuse::Fresh {
+    let refresh = rules.early_refresh && lookup::early_refresh(&entry.record, now, 0.0).is_some();
+    if refresh || lookup::judge(&entry.record, &directives, rules, now) != Reuse::Fresh {
         return None;
     }
     if let Some(uses) = (parts.cache)(cache).uses {

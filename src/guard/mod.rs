@@ -7,5 +7,6 @@ pub mod chunks;
 pub mod client;
 pub mod crowd;
 mod framing;
+pub mod purger;
 pub mod request;
 mod target;

@@ -40,6 +40,7 @@ vanne
 
 GET /api/v1/upstreams shows every instance: its state, why and since when
 POST /api/v1/upstreams drains an instance, readies it or changes its weight, when admin.token is set
+GET /api/v1/cache/stats, POST /api/v1/cache/get and /api/v1/cache/ls show what is stored, when admin.token is set
 POST /api/v1/purge makes stored answers invalid, when admin.token is set
 ";
 

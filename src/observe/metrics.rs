@@ -160,6 +160,10 @@ impl Metrics {
         if plan.redis.is_some() {
             metrics.redis();
         }
+        let told = if plan.redis.is_some() { "fleet" } else { "process" };
+        for kind in PURGES {
+            metrics.families.purges.series(&[kind, "hard", told]);
+        }
         Arc::new(metrics)
     }
 
@@ -232,6 +236,14 @@ impl Metrics {
         self.access_log_dropped.inc();
     }
 
+    /// So many things of a kind (`tag`, `url`, `prefix`, `all`, `group`) were purged here, `hard` or `soft`; who was told of it (`process`, `fleet`,
+    /// `later`).
+    pub fn purged(&self, kind: &'static str, force: &'static str, told: &'static str, count: u64) {
+        if count > 0 {
+            self.families.purges.series(&[kind, force, told]).inc_by(count);
+        }
+    }
+
     /// A configuration was put in force at this time, in seconds since the Unix epoch, the first or a later one.
     pub fn configured(&self, at: u64, reload: bool) {
         if reload {
@@ -263,7 +275,49 @@ impl Metrics {
     }
 }
 
+/// What a cache has counted since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Totals {
+    /// Look-ups that found an answer in memory, fresh or stale.
+    pub memory_hits: u64,
+    /// Look-ups that found none there.
+    pub memory_misses: u64,
+    /// Look-ups that found an answer in Redis.
+    pub redis_hits: u64,
+    /// Look-ups that found none there.
+    pub redis_misses: u64,
+    /// Look-ups that Redis did not answer.
+    pub redis_errors: u64,
+    /// Requests that shared another's fetch.
+    pub collapsed: u64,
+    /// Answers stored.
+    pub stored: u64,
+    /// Answers that left memory to make room.
+    pub evicted: u64,
+}
+
 impl CacheMetrics {
+    /// What was counted since the start.
+    pub fn totals(&self) -> Totals {
+        let lookups = |tier, result| {
+            let mut count = 0;
+            self.0.lookups.with([tier, result], |series| count = series.get());
+            count
+        };
+        let mut stored = 0;
+        self.0.stores.with(["stored"], |series| stored = series.get());
+        Totals {
+            memory_hits: lookups("memory", "hit"),
+            memory_misses: lookups("memory", "miss"),
+            redis_hits: lookups("redis", "hit"),
+            redis_misses: lookups("redis", "miss"),
+            redis_errors: lookups("redis", "error"),
+            collapsed: self.0.collapsed.get(),
+            stored,
+            evicted: self.0.evictions.get(),
+        }
+    }
+
     /// A look-up in `tier` (`memory`, `redis`) ended with `result` (`hit`, `miss`, `error`).
     pub fn lookup(&self, tier: &'static str, result: &'static str, took: Duration) {
         self.0.lookups.with([tier, result], IntCounter::inc);
@@ -273,6 +327,12 @@ impl CacheMetrics {
     /// A request shared another's fetch.
     pub fn collapsed(&self) {
         self.0.collapsed.inc();
+    }
+
+    /// The fleet was asked who fetches (`taken`, `shared`, `followed`, `unfit`, `not-shared`, `nothing`, `late`, `deserted`, `unknown`), or took the right to fetch
+    /// away (`lost`).
+    pub fn lease(&self, result: &'static str) {
+        self.0.leases.with([result], IntCounter::inc);
     }
 
     /// An answer was stored, or why not (`stored`, or a word of `cache::policy::Refuse`, or `too-large`, `truncated`, `redis` (it was too large
@@ -305,6 +365,12 @@ impl RedisMetrics {
     /// `dropped` (a write given up because Redis was too far behind).
     pub fn error(&self, kind: &'static str) {
         self.0.errors.with([kind], IntCounter::inc);
+    }
+
+    /// A purge was read from the log of the fleet, so long after it was written there.
+    pub fn purge_received(&self, lag: Duration) {
+        self.0.purges_received.inc();
+        self.0.purge_lag.observe(lag.as_secs_f64());
     }
 
     /// Whether the last operation succeeded.
@@ -367,7 +433,7 @@ impl UpstreamMetrics {
         self.0.wait.observe(took.as_secs_f64());
     }
 
-    /// A request got no place: the queue was `full`, or its time was up (`timeout`).
+    /// A request got no place: the queue was `full`, or its time was up (`timeout`), or the upstream is not asked (`circuit-open`).
     pub fn rejected(&self, why: &'static str) {
         self.0.rejected.with([why], IntCounter::inc);
     }
@@ -383,6 +449,19 @@ impl UpstreamMetrics {
     pub fn up(&self, index: usize, up: bool) {
         if let Some(instance) = self.0.instances.get(index) {
             instance.up.set(i64::from(up));
+        }
+    }
+
+    /// All instances are used because too few are up, or no longer.
+    pub fn panics(&self, panics: bool) {
+        self.0.panic.set(i64::from(panics));
+    }
+
+    /// The upstream is not asked because its exchanges failed, or asked again.
+    pub fn circuit(&self, open: bool) {
+        self.0.circuit_open.set(i64::from(open));
+        if open {
+            self.0.circuit_opened.inc();
         }
     }
 
@@ -416,6 +495,10 @@ struct Families {
     cache_lookups: Family<IntCounter>,
     cache_lookup_duration: Family<Histogram>,
     cache_collapsed: Family<IntCounter>,
+    cache_leases: Family<IntCounter>,
+    purges: Family<IntCounter>,
+    purges_received: Family<IntCounter>,
+    purge_lag: Family<Histogram>,
     cache_stores: Family<IntCounter>,
     cache_entries: Family<IntGauge>,
     cache_bytes: Family<IntGauge>,
@@ -436,6 +519,9 @@ struct Families {
     upstream_wait_duration: Family<Histogram>,
     upstream_rejected: Family<IntCounter>,
     upstream_up: Family<IntGauge>,
+    upstream_panic: Family<IntGauge>,
+    upstream_circuit_open: Family<IntGauge>,
+    upstream_circuit_opened: Family<IntCounter>,
     upstream_state: Family<IntGauge>,
     upstream_state_duration: Family<IntGauge>,
     health_checks: Family<IntCounter>,
@@ -462,6 +548,7 @@ struct CacheSeries {
     lookups: Words<IntCounter, 2>,
     lookup_duration: Words<Histogram, 1>,
     collapsed: IntCounter,
+    leases: Words<IntCounter, 1>,
     stores: Words<IntCounter, 1>,
     evictions: IntCounter,
     entries: IntGauge,
@@ -472,6 +559,8 @@ struct CacheSeries {
 struct RedisSeries {
     commands: Words<Histogram, 1>,
     errors: Words<IntCounter, 1>,
+    purges_received: IntCounter,
+    purge_lag: Histogram,
     up: IntGauge,
     circuit_open: IntGauge,
 }
@@ -486,6 +575,9 @@ struct UpstreamSeries {
     waiting: IntGauge,
     wait: Histogram,
     rejected: Words<IntCounter, 1>,
+    panic: IntGauge,
+    circuit_open: IntGauge,
+    circuit_opened: IntCounter,
 }
 
 struct InstanceSeries {
@@ -519,6 +611,10 @@ impl Families {
             cache_lookups: Family::new(registry, &names::CACHE_LOOKUPS),
             cache_lookup_duration: Family::new(registry, &names::CACHE_LOOKUP_DURATION),
             cache_collapsed: Family::new(registry, &names::CACHE_COLLAPSED),
+            cache_leases: Family::new(registry, &names::CACHE_LEASES),
+            purges: Family::new(registry, &names::PURGES),
+            purges_received: Family::new(registry, &names::PURGES_RECEIVED),
+            purge_lag: Family::new(registry, &names::PURGE_LAG),
             cache_stores: Family::new(registry, &names::CACHE_STORES),
             cache_entries: Family::new(registry, &names::CACHE_ENTRIES),
             cache_bytes: Family::new(registry, &names::CACHE_BYTES),
@@ -539,6 +635,9 @@ impl Families {
             upstream_wait_duration: Family::new(registry, &names::UPSTREAM_WAIT_DURATION),
             upstream_rejected: Family::new(registry, &names::UPSTREAM_REJECTED),
             upstream_up: Family::new(registry, &names::UPSTREAM_UP),
+            upstream_panic: Family::new(registry, &names::UPSTREAM_PANIC),
+            upstream_circuit_open: Family::new(registry, &names::UPSTREAM_CIRCUIT_OPEN),
+            upstream_circuit_opened: Family::new(registry, &names::UPSTREAM_CIRCUIT_OPENED),
             upstream_state: Family::new(registry, &names::UPSTREAM_STATE),
             upstream_state_duration: Family::new(registry, &names::UPSTREAM_STATE_DURATION),
             health_checks: Family::new(registry, &names::HEALTH_CHECKS),
@@ -589,6 +688,7 @@ impl Families {
             lookups: Words::new(&self.cache_lookups, &[name], &LOOKUPS),
             lookup_duration: Words::new(&self.cache_lookup_duration, &[name], &TIERS),
             collapsed: self.cache_collapsed.series(&[name]),
+            leases: Words::new(&self.cache_leases, &[name], &LEASES),
             stores: Words::new(&self.cache_stores, &[name], &STORES),
             evictions: self.cache_evictions.series(&[name, "memory"]),
             entries: self.cache_entries.series(&[name, "memory"]),
@@ -603,6 +703,8 @@ impl Families {
         RedisMetrics(Arc::new(RedisSeries {
             commands: Words::new(&self.redis_command_duration, &[], &COMMANDS),
             errors: Words::new(&self.redis_errors, &[], &REDIS_ERRORS),
+            purges_received: self.purges_received.series(&[]),
+            purge_lag: self.purge_lag.series(&[]),
             up: self.redis_up.series(&[]),
             circuit_open: self.redis_circuit_open.series(&[]),
         }))
@@ -625,6 +727,9 @@ impl Families {
             waiting: self.upstream_waiting.series(&[name]),
             wait: self.upstream_wait_duration.series(&[name]),
             rejected: Words::new(&self.upstream_rejected, &[name], &REJECTIONS),
+            panic: self.upstream_panic.series(&[name]),
+            circuit_open: self.upstream_circuit_open.series(&[name]),
+            circuit_opened: self.upstream_circuit_opened.series(&[name]),
         }))
     }
 
@@ -724,8 +829,21 @@ const LOOKUPS: [[&str; 2]; 6] = [
     ["memory", "error"],
 ];
 const TIERS: [[&str; 1]; 2] = [["memory"], ["redis"]];
+const PURGES: [&str; 5] = ["tag", "url", "prefix", "all", "group"];
+const LEASES: [[&str; 1]; 10] = [
+    ["taken"],
+    ["shared"],
+    ["followed"],
+    ["unfit"],
+    ["not-shared"],
+    ["nothing"],
+    ["late"],
+    ["deserted"],
+    ["unknown"],
+    ["lost"],
+];
 const STORES: [[&str; 1]; 4] = [["stored"], ["too-large"], ["truncated"], ["redis"]];
-const COMMANDS: [[&str; 1]; 3] = [["get"], ["set"], ["del"]];
+const COMMANDS: [[&str; 1]; 4] = [["get"], ["set"], ["del"], ["lease"]];
 const REDIS_ERRORS: [[&str; 1]; 14] = [
     ["timeout"],
     ["connection"],
@@ -746,10 +864,10 @@ const RETRIES: [[&str; 1]; 4] = [["connect"], ["reused-connection"], ["before-an
 
 const RELOADS: [&str; 2] = ["success", "failure"];
 /// The words of `upstream::state::Condition`, which a test compares.
-pub(crate) const STATES: [&str; 9] =
-    ["up", "warming", "on-trial", "ejected", "down", "draining", "drained", "idle", "unresolved"];
+pub(crate) const STATES: [&str; 10] =
+    ["up", "warming", "on-trial", "ejected", "resting", "down", "draining", "drained", "idle", "unresolved"];
 
-const REJECTIONS: [[&str; 1]; 2] = [["full"], ["timeout"]];
+const REJECTIONS: [[&str; 1]; 3] = [["full"], ["timeout"], ["circuit-open"]];
 
 fn as_gauge(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
@@ -791,6 +909,8 @@ pub(super) mod tests {
                 idle: time,
             },
             eject: None,
+            panic: 0,
+            breaker: None,
             pool: None,
             sticky: None,
             tries: 2,
@@ -828,6 +948,7 @@ pub(super) mod tests {
                 room: crate::guard::crowd::Room { all: 0, each: 0 },
                 min_rate: ByteSize::kib(1),
             },
+            purgers: None,
             tls: Some(plan::listen::Tls {
                 certificates: vec![plan::listen::Certificate {
                     cert: "a.pem".into(),
@@ -874,6 +995,9 @@ pub(super) mod tests {
                 memory: ByteSize::mib(1),
                 max_object: ByteSize::kib(1),
                 memory_max_object: None,
+                coalesce: Default::default(),
+                relay: Default::default(),
+                lease: Duration::from_secs(3),
                 wait_timeout: Duration::from_secs(1),
             }],
             routes: vec![
@@ -1078,6 +1202,7 @@ pub(super) mod tests {
         cache.lookup("memory", "hit", Duration::from_micros(3));
         cache.clone().lookup("redis", "miss", Duration::from_millis(1));
         cache.collapsed();
+        cache.lease("shared");
         cache.store("stored");
         cache.store("private");
         cache.evicted();
@@ -1093,6 +1218,7 @@ pub(super) mod tests {
                 ),
                 (r#"vanne_cache_lookup_duration_seconds_sum{name="pages",tier="redis"}"#, 0.001),
                 (r#"vanne_cache_collapsed_total{name="pages"}"#, 1.0),
+                (r#"vanne_cache_leases_total{name="pages",result="shared"}"#, 1.0),
                 (r#"vanne_cache_stores_total{name="pages",result="stored"}"#, 1.0),
                 (r#"vanne_cache_stores_total{name="pages",result="private"}"#, 1.0),
                 (r#"vanne_cache_evictions_total{name="pages",tier="memory"}"#, 1.0),

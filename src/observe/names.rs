@@ -86,6 +86,8 @@ metrics! {
         "Seconds of a look-up in one tier of a cache.";
     CACHE_COLLAPSED: Kind::Counter, "cache_collapsed_total", ["name"],
         "Requests that shared another request's fetch.";
+    CACHE_LEASES: Kind::Counter, "cache_leases_total", ["name", "result"],
+        "Fetches for which the other gateways were asked first, by what that came to.";
     CACHE_STORES: Kind::Counter, "cache_stores_total", ["name", "result"],
         "Fetched answers, by whether they were stored or why not.";
     CACHE_ENTRIES: Kind::Gauge, "cache_entries", ["name", "tier"],
@@ -96,6 +98,12 @@ metrics! {
         "Bytes that may be held.";
     CACHE_EVICTIONS: Kind::Counter, "cache_evictions_total", ["name", "tier"],
         "Answers that left to make room for others.";
+    PURGES: Kind::Counter, "purges_total", ["kind", "force", "told"],
+        "Things purged at this gateway: a tag is one, whatever it hits.";
+    PURGES_RECEIVED: Kind::Counter, "purges_received_total", [],
+        "Purges that arrived from the fleet, this gateway's own among them: what all gateways count alike has reached all.";
+    PURGE_LAG: Kind::Histogram(SHORT_SECONDS), "purge_lag_seconds", [],
+        "Seconds from when Redis took a purge, by its clock, to when it held here, by this machine's.";
     REDIS_UP: Kind::Gauge, "redis_up", [],
         "1 when the last operation on every server of Redis succeeded, else 0; 0 before the first.";
     REDIS_COMMAND_DURATION: Kind::Histogram(SHORT_SECONDS), "redis_command_duration_seconds", ["command"],
@@ -126,6 +134,12 @@ metrics! {
         "Requests that got no place on an instance.";
     UPSTREAM_UP: Kind::Gauge, "upstream_up", ["upstream", "instance"],
         "1 while an instance may be used, else 0.";
+    UPSTREAM_PANIC: Kind::Gauge, "upstream_panic", ["upstream"],
+        "1 while so few instances are up that all are used, else 0.";
+    UPSTREAM_CIRCUIT_OPEN: Kind::Gauge, "upstream_circuit_open", ["upstream"],
+        "1 while an upstream is not asked, or only on probation, because its exchanges failed, else 0.";
+    UPSTREAM_CIRCUIT_OPENED: Kind::Counter, "upstream_circuit_opened_total", ["upstream"],
+        "Times that an upstream was not asked any more because its exchanges failed.";
     UPSTREAM_STATE: Kind::Gauge, "upstream_state", ["upstream", "instance", "state"],
         "1 for the state an instance is in, else 0.";
     UPSTREAM_STATE_DURATION: Kind::Gauge, "upstream_state_duration_seconds", ["upstream", "instance"],
@@ -163,11 +177,12 @@ pub const LABELS: &[(&str, &str)] = &[
     ),
     ("certificate", "the file of the certificate as written in the configuration"),
     ("code", "the status; `none`: the client left before any was sent; `other`: not within 100–599"),
-    ("command", "`get`, `set`, `del`"),
+    ("command", "`get`, `set`, `del`, `xadd`, `lease`"),
+    ("force", "`hard`, `soft`"),
     ("instance", "`host:port` as written in the configuration"),
     (
         "kind",
-        "`timeout`, `connection`, `tls`, `sign-in` (the password is wrong), `loading`, `moved` (to another server of a Cluster), `full` (out of memory), `read-only`, `forbidden` (by its ACL), `response` (any other error), `damaged`, `missing` (a piece of a large body), `circuit-open`, `dropped` (a write given up because Redis was too far behind)",
+        "of `vanne_purges_total`: `tag`, `url`, `prefix`, `all`, `group`; of `vanne_redis_errors_total`: `timeout`, `connection`, `tls`, `sign-in` (the password is wrong), `loading`, `moved` (to another server of a Cluster), `full` (out of memory), `read-only`, `forbidden` (by its ACL), `response` (any other error), `damaged`, `missing` (a piece of a large body), `circuit-open`, `dropped` (a write given up because Redis was too far behind)",
     ),
     ("listener", "the listener's name in the configuration"),
     (
@@ -178,22 +193,23 @@ pub const LABELS: &[(&str, &str)] = &[
     ("phase", "`connect` (new connections only), `first_byte`"),
     (
         "reason",
-        "of `vanne_refused_total`: `host`, `authority`, `target`, `framing`, `method`, `head-too-large`, `body-too-large`, `expectation`, `too-many-connections`; of `vanne_upstream_retries_total`: `connect`, `reused-connection`, `before-answer`, `timeout`, how far the failed exchange had come; of `vanne_upstream_rejected_total`: `full`, `timeout`",
+        "of `vanne_refused_total`: `host`, `authority`, `target`, `framing`, `method`, `head-too-large`, `body-too-large`, `expectation`, `too-many-connections`; of `vanne_upstream_retries_total`: `connect`, `reused-connection`, `before-answer`, `timeout`, how far the failed exchange had come; of `vanne_upstream_rejected_total`: `full`, `timeout`, `circuit-open`",
     ),
     (
         "result",
-        "of `vanne_cache_requests_total`: `hit`, `stale`, `miss`, `collapsed`, `revalidated`, `bypass`; of `vanne_cache_lookups_total`: `hit`, `miss`, `error`; of `vanne_cache_stores_total`: `stored`, or why not; of `vanne_health_checks_total`: `success`, `failure`; of `vanne_reloads_total`: `success`, `failure`; of `vanne_tls_handshakes_total`: `ok`, `timeout`, `closed`, `plain-http`, `version`, `cipher`, `protocol` (ALPN), `unknown-name`, `no-certificate` and `bad-certificate` (of the client), `refused` (by the client), `other`; of `vanne_tls_reloads_total`: `ok`, `failed` (those before stay in use)",
+        "of `vanne_cache_requests_total`: `hit`, `stale`, `miss`, `collapsed`, `revalidated`, `bypass`; of `vanne_cache_lookups_total`: `hit`, `miss`, `error`; of `vanne_cache_stores_total`: `stored`, or why not; of `vanne_cache_leases_total`: `taken` (this gateway fetches for all), `shared` (another fetched it), `followed` (another fetches it, and it came from there as it came), `unfit` (another fetched it, and it must be validated), `not-shared`, `nothing` (another's fetch failed or was not stored), `late` (it took longer than `wait_timeout`), `deserted` (nobody waits any more), `unknown` (Redis could not say), `lost` (another gateway took over); of `vanne_health_checks_total`: `success`, `failure`; of `vanne_reloads_total`: `success`, `failure`; of `vanne_tls_handshakes_total`: `ok`, `timeout`, `closed`, `plain-http`, `version`, `cipher`, `protocol` (ALPN), `unknown-name`, `no-certificate` and `bad-certificate` (of the client), `refused` (by the client), `other`; of `vanne_tls_reloads_total`: `ok`, `failed` (those before stay in use)",
     ),
     ("reused", "`true`: kept from an earlier exchange; `false`: new"),
     ("route", "the route's name in the configuration; `_none`: no route matched"),
     (
         "state",
-        "`up`, `warming` (back, its share grows), `on-trial` (one request at a time), `ejected`, `down`, `draining`, `drained`, `idle` (weight 0), `unresolved`",
+        "`up`, `warming` (back, its share grows), `on-trial` (one request at a time), `ejected`, `resting` (its Retry-After says so), `down`, `draining`, `drained`, `idle` (weight 0), `unresolved`",
     ),
     (
         "tier",
         "`memory`, `redis`; of `vanne_cache_requests_total`: where a hit lay, `none` for every other result",
     ),
+    ("told", "`fleet`; `later`: Redis could not be reached yet; `process`: there is no Redis"),
     ("upstream", "the upstream's name in the configuration"),
     ("version", "the gateway's version"),
 ];
@@ -233,7 +249,7 @@ mod tests {
             let (name, kind, help) = (metric.name, metric.kind.as_str(), metric.help);
             writeln!(page, "| `{name}` | {kind} | {} | {help} |", labels.join(" ")).unwrap();
         }
-        page.push_str("\n`vanne_redis_*` are there only when a Redis is configured.\n");
+        page.push_str("\n`vanne_redis_*`, `vanne_purges_received_total` and `vanne_purge_lag_seconds` are there only when a Redis is configured.\n");
         page.push_str("\n## Labels\n\n| label | values |\n|---|---|\n");
         for (label, values) in LABELS {
             writeln!(page, "| `{label}` | {values} |").unwrap();

@@ -9,6 +9,7 @@ use pingora::protocols::http::ServerSession;
 
 use super::live::Live;
 use super::purge::Order;
+use super::stored::{List, Look, Stats};
 use super::upstreams::{Overview, Told};
 use crate::observe::admin::{Admin, Answer};
 
@@ -16,6 +17,12 @@ use crate::observe::admin::{Admin, Answer};
 pub const PURGE: &str = "/api/v1/purge";
 /// Where instances are shown, and told what to do.
 pub const UPSTREAMS: &str = "/api/v1/upstreams";
+/// Where figures of what is stored are shown.
+pub const STATS: &str = "/api/v1/cache/stats";
+/// Where one stored answer is looked at.
+pub const GET: &str = "/api/v1/cache/get";
+/// Where stored answers are listed.
+pub const LS: &str = "/api/v1/cache/ls";
 /// The largest order of a purge, in bytes.
 const LARGEST: usize = 1024 * 1024;
 
@@ -43,6 +50,19 @@ impl AdminApp {
                 Answer::json(200, serde_json::to_value(Overview::of(&self.live)).unwrap_or_default())
             }
             (_, UPSTREAMS) => self.order(session).await,
+            ("GET" | "HEAD", STATS) => match self.may(session) {
+                Ok(()) => shown(Stats::of(&self.live).await),
+                Err(refused) => refused,
+            },
+            ("POST", GET) => match self.asked::<Look>(session).await {
+                Ok(look) => look.look(&self.live).await.map_or_else(no_url, shown),
+                Err(answer) => answer,
+            },
+            ("POST", LS) => match self.asked::<List>(session).await {
+                Ok(list) => shown(list.list(&self.live)),
+                Err(answer) => answer,
+            },
+            (_, GET | LS) => Answer::json(405, error("what is looked for is POSTed")),
             (method, path) => {
                 if path == "/metrics" {
                     self.live.upstreams.iter().for_each(|upstream| upstream.group.show_states());
@@ -50,6 +70,20 @@ impl AdminApp {
                 self.admin.answer(method, path)
             }
         }
+    }
+
+    /// What is stored may be as secret as who may change it.
+    fn may(&self, session: &ServerSession) -> Result<(), Answer> {
+        let shown = session.req_header().headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        self.admin.may_change(shown)
+    }
+
+    /// What is asked, by someone who may.
+    async fn asked<T: serde::de::DeserializeOwned>(&self, session: &mut ServerSession) -> Result<T, Answer> {
+        self.may(session)?;
+        let body = whole_body(session).await?;
+        serde_json::from_slice(&body)
+            .map_err(|wrong| Answer::json(400, error(&format!("what is asked does not read: {wrong}"))))
     }
 
     /// What an operator says about an instance.
@@ -98,6 +132,17 @@ impl AdminApp {
             Err(wrong) => Answer::json(400, error(&wrong.to_string())),
         }
     }
+}
+
+fn shown(value: impl serde::Serialize) -> Answer {
+    Answer::json(200, serde_json::to_value(value).unwrap_or_default())
+}
+
+fn no_url() -> Answer {
+    Answer::json(
+        400,
+        error("that is no URL, or no field of a request; write a URL like https://host/path?query"),
+    )
 }
 
 async fn whole_body(session: &mut ServerSession) -> Result<Vec<u8>, Answer> {

@@ -18,6 +18,7 @@ use super::place;
 use super::reply::Failure;
 use crate::balance::retry::{self, Attempt, FailedAt, Verdict};
 use crate::base::clock::WallTime;
+use crate::cache::date;
 use crate::plan::{RouteId, UpstreamId};
 use crate::upstream::{NoPlace, Picked, Wanted};
 
@@ -89,6 +90,7 @@ pub async fn ask(
         let picked = match placed {
             Ok(picked) => picked,
             Err(NoPlace::NoInstance) => return Err(last),
+            Err(NoPlace::CircuitOpen(_)) if last.tries > 0 => return Err(last),
             Err(why) => return Err(Failed { failure: place::failure(why), ..last }),
         };
         tried.push(picked.index);
@@ -106,7 +108,6 @@ pub async fn ask(
         };
         last.failure = failure;
         upstream.metrics.failed(index, at);
-        upstream.group.failed(index, at);
         if at == FailedAt::Timeout {
             upstream.group.took(index, live.clock.mono().since(now));
         }
@@ -130,10 +131,49 @@ async fn attempt(
     live: &Arc<Live>,
     to: Destination,
     onward: &Onward,
-    picked: Picked,
+    mut picked: Picked,
     patience: Duration,
     interim: &mut impl FnMut(&ResponseHeader),
 ) -> Result<Answer, (FailedAt, Failure)> {
+    match asked(live, to, onward, &mut picked, patience, interim).await {
+        Ok(asked) => Ok(Answer {
+            head: asked.head,
+            sent: asked.sent,
+            received: asked.received,
+            instance: picked.endpoint.name().to_owned(),
+            tries: 1,
+            live: live.clone(),
+            session: asked.session,
+            peer: asked.peer,
+            idle: live.upstream(to.upstream).group.plan().timeouts.idle,
+            _picked: picked,
+        }),
+        Err((at, failure)) => {
+            if at != FailedAt::Timeout || peer::is_silent(live.upstream(to.upstream).group.plan(), patience) {
+                picked.failed(at);
+            }
+            Err((at, failure))
+        }
+    }
+}
+
+/// What one instance answered.
+struct Asked {
+    head: Box<ResponseHeader>,
+    sent: WallTime,
+    received: WallTime,
+    session: HttpSession,
+    peer: HttpPeer,
+}
+
+async fn asked(
+    live: &Arc<Live>,
+    to: Destination,
+    onward: &Onward,
+    picked: &mut Picked,
+    patience: Duration,
+    interim: &mut impl FnMut(&ResponseHeader),
+) -> Result<Asked, (FailedAt, Failure)> {
     let upstream = live.upstream(to.upstream);
     let plan = upstream.group.plan();
     let mut head = onward
@@ -159,19 +199,17 @@ async fn attempt(
     let took = live.clock.mono().since(begun);
     upstream.metrics.answered(picked.index, head.status.as_u16(), took);
     upstream.group.took(picked.index, took);
-    upstream.group.answered(picked.index);
-    Ok(Answer {
-        head,
-        sent,
-        received,
-        instance: picked.endpoint.name().to_owned(),
-        tries: 1,
-        live: live.clone(),
-        session,
-        peer,
-        idle: plan.timeouts.idle,
-        _picked: picked,
-    })
+    picked.answered(head.status.as_u16(), retry_after(&head.headers, received));
+    Ok(Asked { head, sent, received, session, peer })
+}
+
+/// What Retry-After says, in seconds or as a date (RFC 9110 §10.2.3).
+pub fn retry_after(fields: &HeaderMap, now: WallTime) -> Option<Duration> {
+    let value = fields.get(http::header::RETRY_AFTER)?.as_bytes().trim_ascii();
+    if !value.is_empty() && value.iter().all(u8::is_ascii_digit) {
+        return std::str::from_utf8(value).ok()?.parse().ok().map(Duration::from_secs);
+    }
+    date::parse(value).map(|at| at.since(now))
 }
 
 async fn connect(

@@ -12,6 +12,7 @@ use http::{HeaderMap, Method, StatusCode};
 use pingora::http::ResponseHeader;
 
 use super::exchange::{self, Answer, Destination, Failed};
+use super::fleet::Turn;
 use super::keep::Keeping;
 use super::live::{Cache, Live};
 use super::onward::Onward;
@@ -25,16 +26,21 @@ use crate::cache::record::Record;
 use crate::cache::{Rules, directive};
 use crate::forward;
 use crate::store::flight::Writer;
+use crate::store::redis::lease::{Lease, Outcome};
 use crate::store::{Began, Entry};
 
 /// How long after an answer that is not for sharing its key is remembered as such, so that requests do not wait for one another in vain.
-const NOT_SHARED_FOR: Duration = Duration::from_secs(60);
+pub(super) const NOT_SHARED_FOR: Duration = Duration::from_secs(60);
 
 /// What a fill has to say about the answer.
 #[derive(Clone)]
 pub enum Word {
     /// An interim answer (1xx), for the one who asked.
     Interim(Arc<ResponseHeader>),
+    /// It waited for another gateway in vain, and asks the origin only now: who waits for it begins to wait anew.
+    Late,
+    /// The answer will not be for sharing: it is fetched for the one who asked alone.
+    NotShared,
     /// The answer is to be stored; its content follows. Readers whose request it fits may have it.
     Coming(Arc<Record>, Source),
     /// The answer is not to be stored; its content follows, for the one who asked alone.
@@ -57,6 +63,8 @@ pub enum Stored {
     },
     /// It is stale, but the origin failed.
     InsteadOfError(Failure, Source),
+    /// Another gateway fetched it meanwhile.
+    Elsewhere,
 }
 
 /// Which instance answered, and how.
@@ -68,6 +76,8 @@ pub struct Source {
     pub tries: u32,
     /// The origin's own status.
     pub status: Option<u16>,
+    /// Another gateway asked it.
+    pub elsewhere: bool,
 }
 
 /// The head of an answer that is not stored.
@@ -99,10 +109,14 @@ pub struct Fill {
     pub stale: Option<Arc<Entry>>,
     /// Nobody waits for it: it refreshes what was served.
     pub background: bool,
+    /// What the fleet is asked for before the origin is; `None`: it is not asked.
+    pub slot: Option<[u8; 16]>,
+    /// The right to fetch for the fleet, once it was given.
+    pub lease: Option<Lease>,
 }
 
 /// Resolves when nobody waits any more for what somebody waited for.
-async fn deserted(writer: &Writer<Word>, background: bool) {
+pub(super) async fn deserted(writer: &Writer<Word>, background: bool) {
     if background {
         return std::future::pending().await;
     }
@@ -111,7 +125,17 @@ async fn deserted(writer: &Writer<Word>, background: bool) {
 
 impl Fill {
     /// Fetches, stores, and tells the readers.
-    pub async fn run(mut self, writer: Writer<Word>) {
+    pub async fn run(mut self, mut writer: Writer<Word>) {
+        match self.wait_for_fleet(&mut writer).await {
+            Turn::Fetch => {}
+            Turn::Have(entry) => {
+                writer.say(Word::Stored(entry, Stored::Elsewhere));
+                return writer.finish();
+            }
+            Turn::Follow(record, relayed) => return self.follow_elsewhere(*record, relayed, writer).await,
+            // Whoever came in this instant finds the fetch gone and looks again.
+            Turn::Deserted => return,
+        }
         loop {
             // A change made while we fetch may be missing from what we get: such an answer is not stored.
             let began = self.cache.store.began(&self.key);
@@ -149,6 +173,7 @@ impl Fill {
             instance: failed.instance.as_deref().map(Into::into),
             tries: failed.tries,
             status: None,
+            elsewhere: false,
         };
         match self.stand_in() {
             Some(entry) if failed.failure.is_upstream() => {
@@ -193,11 +218,19 @@ impl Fill {
         }
     }
 
-    async fn confirmed(self, answer: Answer, entry: Arc<Entry>, keep: Option<Began>, writer: Writer<Word>) {
+    async fn confirmed(
+        mut self,
+        answer: Answer,
+        entry: Arc<Entry>,
+        keep: Option<Began>,
+        writer: Writer<Word>,
+    ) {
         let shared = keep.is_some();
-        if let Some(began) = keep {
+        let superseded = shared && self.is_superseded(answer.sent).await;
+        if let Some(began) = keep.filter(|_| !superseded) {
             self.cache.store.put_since(&self.key, entry.clone(), began);
-        } else if directive::response(&answer.head.headers, &self.cache.rules.targeted).no_store {
+            self.give_back(Outcome::Stored);
+        } else if !shared && directive::response(&answer.head.headers, &self.cache.rules.targeted).no_store {
             self.cache.store.invalidate(&self.key);
         }
         let source = source(&answer);
@@ -206,7 +239,7 @@ impl Fill {
         writer.finish();
     }
 
-    async fn answered(self, answer: Answer, began: Began, mut writer: Writer<Word>) {
+    async fn answered(mut self, answer: Answer, began: Began, mut writer: Writer<Word>) {
         let status = answer.head.status.as_u16();
         if lookup::is_failure(answer.head.status)
             && let Some(entry) = self.stand_in()
@@ -243,28 +276,29 @@ impl Fill {
 
     /// Answers that are private by nature will be private again: requests for them need not wait for one another. What was stored before is no
     /// longer what the origin says. A failing origin tells nothing about either.
-    fn remember_refusal(&self, why: Refuse, status: u16) {
+    fn remember_refusal(&mut self, why: Refuse, status: u16) {
         use Refuse::{Authorization, NoStore, NoUse, Private, SetCookie, Status, VaryAny};
         if status >= 500
             || !matches!(why, Private | NoStore | SetCookie | VaryAny | Authorization | NoUse | Status)
         {
+            self.give_back(Outcome::Nothing);
             return;
         }
         if self.stale.is_some() {
             self.cache.store.invalidate(&self.key);
         }
         self.cache.store.not_shared(&self.key, NOT_SHARED_FOR);
+        self.give_back(Outcome::NotShared);
     }
 
-    async fn store(self, record: Record, mut answer: Answer, began: Began, mut writer: Writer<Word>) {
+    async fn store(mut self, record: Record, mut answer: Answer, began: Began, mut writer: Writer<Word>) {
         let announced = content_length(&record.fields);
         let asks_content = self.store_when().asks_content();
         let mut keeping = Keeping::begin(&self.cache, &self.key, &record, announced, asks_content);
         let record = Arc::new(record);
-        if !keeping.is_at_hand() {
-            writer.stop_keeping();
-        }
+        self.let_others_go(&keeping, &mut writer);
         writer.say(Word::Coming(record.clone(), source(&answer)));
+        self.offer(&record, &writer);
         loop {
             match answer.chunk().await {
                 Ok(Some(chunk)) => {
@@ -273,9 +307,7 @@ impl Fill {
                         return;
                     }
                     keeping.add(&self.cache, &self.key, &chunk).await;
-                    if !keeping.is_at_hand() {
-                        writer.stop_keeping();
-                    }
+                    self.let_others_go(&keeping, &mut writer);
                 }
                 Ok(None) => break,
                 Err(_) => {
@@ -286,12 +318,25 @@ impl Fill {
         }
         if keeping.at_hand().is_some_and(|chunks| !self.content_is_to_store(chunks)) {
             self.cache.metrics.store(Refuse::Condition.as_str());
+        } else if keeping.is_any() && self.is_superseded(answer.sent).await {
+            self.cache.metrics.store("superseded");
         } else if let Some(body) = keeping.finish(&self.cache).await {
             let entry = Arc::new(Entry { record: Arc::unwrap_or_clone(record), body });
             self.cache.store.put_since(&self.key, entry, began);
+            self.give_back(Outcome::Stored);
         }
         answer.release().await;
         writer.finish();
+    }
+
+    /// What is not at hand cannot be joined any more, and what is kept nowhere is not worth waiting for in the fleet.
+    fn let_others_go(&mut self, keeping: &Keeping, writer: &mut Writer<Word>) {
+        if !keeping.is_at_hand() {
+            writer.stop_keeping();
+        }
+        if !keeping.is_any() {
+            self.give_back(Outcome::Nothing);
+        }
     }
 
     fn store_when(&self) -> &StoreWhen {
@@ -336,6 +381,7 @@ fn source(answer: &Answer) -> Source {
         instance: Some(answer.instance.as_str().into()),
         tries: answer.tries,
         status: Some(answer.head.status.as_u16()),
+        elsewhere: false,
     }
 }
 

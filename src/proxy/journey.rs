@@ -38,6 +38,8 @@ pub struct Journey {
     pub max_body: u64,
     /// The bytes of content that came so far.
     pub body_seen: u64,
+    /// When the last of it was sent on; `None` before the first.
+    pub body_at: Option<MonoTime>,
     /// What the cache did.
     pub cache: CacheResult,
     /// The same, as told to the client.
@@ -147,6 +149,7 @@ impl Journey {
             upstream: None,
             max_body: 0,
             body_seen: 0,
+            body_at: None,
             cache: CacheResult::None,
             cache_status: None,
             tried: SmallVec::new(),

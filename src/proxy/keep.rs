@@ -43,6 +43,11 @@ impl Keeping {
         matches!(self.state, State::AtHand(_))
     }
 
+    /// Whether it is kept anywhere.
+    pub fn is_any(&self) -> bool {
+        !matches!(self.state, State::No)
+    }
+
     /// Whether the content goes to Redis while it comes.
     pub fn is_apart(&self) -> bool {
         matches!(self.state, State::Apart(_))

@@ -10,7 +10,7 @@ use super::fill::Word;
 use super::sticky::Sticky;
 use super::tls;
 use crate::base::clock::Clock;
-use crate::cache::Rules;
+use crate::cache::{Coalesce, Relay, Rules};
 use crate::observe::access::Log;
 use crate::observe::metrics::{CacheMetrics, Metrics, UpstreamMetrics};
 use crate::plan::{CacheId, Plan, Route, RouteId, UpstreamId};
@@ -68,6 +68,12 @@ pub struct Cache {
     pub uses: Option<Arc<Uses>>,
     /// What it is fetching.
     pub flights: Arc<Flights<Word>>,
+    /// Among whom one fetch serves all who ask.
+    pub coalesce: Coalesce,
+    /// How long this gateway may fetch for the fleet without a sign of life.
+    pub lease: Duration,
+    /// Which answers other gateways may follow while they are fetched here.
+    pub relay: Relay,
     /// How long a request waits for another's fetch.
     pub wait_timeout: Duration,
     /// Its numbers.

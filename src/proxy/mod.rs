@@ -40,6 +40,7 @@ pub mod deliver;
 mod divide;
 pub mod exchange;
 pub mod fill;
+mod fleet;
 pub mod journey;
 mod keep;
 pub mod live;
@@ -50,11 +51,13 @@ pub mod peer;
 mod place;
 pub mod probe;
 pub mod purge;
+mod purger;
 mod question;
 pub mod reply;
 mod serve;
 mod short;
 pub mod sticky;
+pub mod stored;
 pub mod tls;
 pub mod upstreams;
 
@@ -292,13 +295,14 @@ impl Gateway {
         let upstream = self.live.upstream(upstream);
         if let Some(picked) = journey.picked.take() {
             upstream.metrics.failed(picked.index, at);
-            // Silence while the client still sends may be the client's.
-            if at != FailedAt::Timeout || sent_all {
-                upstream.group.failed(picked.index, at);
+            // Silence while the client still sends may be the client's, and so is what is left of it when the client has just ended.
+            let heard = journey.body_at.map_or(journey.attempt, |at| at.max(journey.attempt));
+            let silence = self.live.clock.mono().since(heard);
+            if at != FailedAt::Timeout || (sent_all && peer::is_silent(upstream.group.plan(), silence)) {
                 if at == FailedAt::Timeout {
-                    let waited = self.live.clock.mono().since(journey.attempt);
-                    upstream.group.took(picked.index, waited);
+                    upstream.group.took(picked.index, self.live.clock.mono().since(journey.attempt));
                 }
+                picked.failed(at);
             }
         }
         let verdict = retry::judge(&Attempt {
@@ -360,7 +364,10 @@ impl Gateway {
             return;
         }
         let live = self.live.clone();
-        let telling = tokio::spawn(async move { live.purge(&labels, Force::Hard).await });
+        let telling = tokio::spawn(async move {
+            let reach = live.purge(&labels, Force::Hard).await;
+            live.count_purge("group", labels.len(), Force::Hard, reach);
+        });
         // This process knows at once; the client does not wait for a Redis that hangs, while the fleet is told as soon as it can be.
         let budget = self.live.plan.redis.as_ref().map_or(Duration::from_secs(1), |redis| redis.timeout);
         let _ = tokio::time::timeout(budget, telling).await;
@@ -455,6 +462,9 @@ impl ProxyHttp for Gateway {
             self.redirect(session, journey, &to).await?;
             return Ok(true);
         }
+        if self.purged(session, journey).await? {
+            return Ok(true);
+        }
         let route = match self.route(session, journey) {
             Ok(route) => route,
             Err(failure) => {
@@ -526,6 +536,7 @@ impl ProxyHttp for Gateway {
         journey: &mut Journey,
     ) -> Result<()> {
         journey.body_seen += body.as_ref().map_or(0, |b| b.len() as u64);
+        journey.body_at = Some(self.live.clock.mono());
         if journey.max_body > 0 && journey.body_seen > journey.max_body {
             journey.failure = Some(Failure::BodyTooLarge);
             return Err(
@@ -552,12 +563,13 @@ impl ProxyHttp for Gateway {
         if answer.status.is_informational() && answer.status != http::StatusCode::SWITCHING_PROTOCOLS {
             return Ok(());
         }
-        if let Some(picked) = &journey.picked {
+        let upstream = self.live.upstream(self.upstream_of(journey)?);
+        if let Some(picked) = &mut journey.picked {
             let took = self.live.clock.mono().since(journey.attempt);
-            let upstream = self.live.upstream(self.upstream_of(journey)?);
             upstream.metrics.answered(picked.index, answer.status.as_u16(), took);
             upstream.group.took(picked.index, took);
-            upstream.group.answered(picked.index);
+            let retry_after = exchange::retry_after(&answer.headers, self.live.clock.wall());
+            picked.answered(answer.status.as_u16(), retry_after);
         }
         self.invalidate(session, journey, answer);
         let groups = self.changed_groups(session, journey, answer);

@@ -41,6 +41,12 @@ pub fn time_left(upstream: &Upstream, first: Option<MonoTime>, now: MonoTime) ->
     Some(total.saturating_sub(first.map_or(Duration::ZERO, |first| now.since(first))))
 }
 
+/// Whether an instance has been silent for as long as one is waited for, so that it may be blamed: not when less time was left for it. A little less
+/// will do, since timers and clocks are not one.
+pub fn is_silent(upstream: &Upstream, silence: Duration) -> bool {
+    silence >= upstream.timeouts.read.mul_f64(0.95)
+}
+
 /// The time for one read when so much is left; never zero, which would mean no limit to some.
 pub fn shortened(read: Duration, left: Duration) -> Duration {
     read.min(left).max(Duration::from_millis(1))

@@ -41,7 +41,8 @@ impl Gateway {
         placed.map_err(|why| {
             let failure = failure(why);
             // After a failed attempt that failure tells more than the lack of further instances.
-            if journey.failure.is_none() || why != NoPlace::NoInstance {
+            let says_less = matches!(why, NoPlace::NoInstance | NoPlace::CircuitOpen(_));
+            if journey.failure.is_none() || !says_less {
                 journey.failure = Some(failure);
             }
             Error::explain(ErrorType::InternalError, failure.as_str())
@@ -65,6 +66,10 @@ pub(super) fn failure(why: NoPlace) -> Failure {
         NoPlace::NoInstance => Failure::NoInstance,
         NoPlace::QueueFull => Failure::QueueFull,
         NoPlace::TimedOut => Failure::QueueTimeout,
+        NoPlace::CircuitOpen(retry_in) => {
+            let seconds = retry_in.as_secs() + u64::from(retry_in.subsec_nanos() > 0);
+            Failure::CircuitOpen(u32::try_from(seconds.max(1)).unwrap_or(u32::MAX))
+        }
     }
 }
 

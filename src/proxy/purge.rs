@@ -63,12 +63,22 @@ impl Order {
         let labels = self.labels(live)?;
         let force = if self.soft { Force::Soft } else { Force::Hard };
         let memory = if self.soft { "stale" } else { "purged" };
-        let redis = match live.purge(&labels, force).await {
+        let reach = live.purge(&labels, force).await;
+        let kinds = [
+            ("tag", self.tags.len()),
+            ("url", self.urls.len()),
+            ("prefix", self.prefixes.len()),
+            ("all", usize::from(self.all)),
+        ];
+        for (kind, count) in kinds {
+            live.count_purge(kind, count, force, reach);
+        }
+        let redis = match reach {
             Reach::Process => "none",
             Reach::Fleet(Told::Now) => memory,
             Reach::Fleet(Told::Later) => "unreachable; it is told when it is back",
         };
-        let named = self.tags.len() + self.urls.len() + self.prefixes.len() + usize::from(self.all);
+        let named = kinds.iter().map(|(_, count)| count).sum();
         Ok(Done { purged: named, memory, redis })
     }
 
@@ -84,7 +94,7 @@ impl Order {
             labels.push(Target::Tag(tag.as_bytes()).label());
         }
         for url in &self.urls {
-            let keys = keys(url, live).ok_or_else(|| Wrong::Url(url.clone()))?;
+            let keys = keys(url, live, &HeaderMap::new()).ok_or_else(|| Wrong::Url(url.clone()))?;
             labels.extend(keys.iter().map(|key| Target::Url(key::place(key.text()).url).label()));
         }
         for prefix in &self.prefixes {
@@ -95,7 +105,7 @@ impl Order {
 }
 
 fn directory(prefix: &str, live: &Live) -> Result<Label, Wrong> {
-    let keys = keys(prefix, live).ok_or_else(|| Wrong::Url(prefix.to_owned()))?;
+    let keys = keys(prefix, live, &HeaderMap::new()).ok_or_else(|| Wrong::Url(prefix.to_owned()))?;
     let wrong = || Wrong::Prefix(prefix.to_owned());
     let place = key::place(keys.first().ok_or_else(wrong)?.text());
     let deep = place.path.iter().filter(|byte| **byte == b'/').count();
@@ -105,8 +115,8 @@ fn directory(prefix: &str, live: &Live) -> Result<Label, Wrong> {
     Ok(Target::Prefix { authority: place.authority, path: place.path }.label())
 }
 
-/// The keys of a URL, one for the rules of every cache; `None` when it does not read. It is read as a request for it would be.
-fn keys(url: &str, live: &Live) -> Option<Vec<Key>> {
+/// The keys of a URL, one for the rules of every cache; `None` when it does not read. It is read as a request for it with these fields would be.
+pub(super) fn keys(url: &str, live: &Live, asked: &HeaderMap) -> Option<Vec<Key>> {
     let https = url.starts_with("https://");
     if !https && !url.starts_with("http://") {
         return None;
@@ -132,7 +142,7 @@ fn keys(url: &str, live: &Live) -> Option<Vec<Key>> {
         port: accepted.port,
         path: &accepted.path,
         query: accepted.query.as_deref(),
-        fields: &fields,
+        fields: asked,
     };
     let mut keys: Vec<Key> = live.caches.iter().map(|cache| Key::of(&facts, &cache.rules.key)).collect();
     if keys.is_empty() {
@@ -142,6 +152,17 @@ fn keys(url: &str, live: &Live) -> Option<Vec<Key>> {
 }
 
 impl Live {
+    /// Counts what was purged.
+    pub(super) fn count_purge(&self, kind: &'static str, count: usize, force: Force, reach: Reach) {
+        let force = if force == Force::Soft { "soft" } else { "hard" };
+        let told = match reach {
+            Reach::Process => "process",
+            Reach::Fleet(Told::Now) => "fleet",
+            Reach::Fleet(Told::Later) => "later",
+        };
+        self.metrics.purged(kind, force, told, count as u64);
+    }
+
     /// Makes everything under these labels invalid, in all caches.
     pub async fn purge(&self, labels: &[Label], force: Force) -> Reach {
         if let Some(redis) = &self.redis {

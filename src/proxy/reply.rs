@@ -22,6 +22,8 @@ pub enum Failure {
     QueueFull,
     /// All instances were as busy as they may be for as long as a request may wait.
     QueueTimeout,
+    /// The upstream is not asked because its exchanges failed; trying again makes sense after so many seconds.
+    CircuitOpen(u32),
     /// No connection to an instance came about.
     Connect,
     /// An instance did not answer in time.
@@ -46,7 +48,9 @@ impl Failure {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::NoInstance | Self::QueueFull | Self::QueueTimeout => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoInstance | Self::QueueFull | Self::QueueTimeout | Self::CircuitOpen(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Connect | Self::Closed | Self::BadAnswer => StatusCode::BAD_GATEWAY,
             Self::Timeout | Self::OnlyIfCached => StatusCode::GATEWAY_TIMEOUT,
             // Never sent, since nobody reads it; logs show it as other proxies do.
@@ -65,6 +69,7 @@ impl Failure {
             Self::NoInstance => "no-instance",
             Self::QueueFull => "queue-full",
             Self::QueueTimeout => "queue-timeout",
+            Self::CircuitOpen(_) => "circuit-open",
             Self::Connect => "connect-failed",
             Self::Timeout => "upstream-timeout",
             Self::Closed => "upstream-closed",
@@ -86,6 +91,7 @@ impl Failure {
             Self::NoInstance => "No instance is available; try again soon.",
             Self::QueueFull => "All instances are busy and the queue is full; try again soon.",
             Self::QueueTimeout => "All instances stayed busy for too long; try again soon.",
+            Self::CircuitOpen(_) => "The instances fail and are left alone for a while; try again soon.",
             Self::Connect => "No instance could be reached.",
             Self::Timeout => "The instance did not answer in time.",
             Self::Closed => "The instance closed the connection before it answered.",
@@ -98,17 +104,19 @@ impl Failure {
 
     /// Seconds after which trying again makes sense, where it does (RFC 9110 §10.2.3).
     pub fn retry_after(self) -> Option<u32> {
-        matches!(
-            self,
-            Self::NoInstance | Self::QueueFull | Self::QueueTimeout | Self::Refused(Refusal::Crowd)
-        )
-        .then_some(1)
+        match self {
+            Self::CircuitOpen(seconds) => Some(seconds),
+            Self::NoInstance | Self::QueueFull | Self::QueueTimeout | Self::Refused(Refusal::Crowd) => {
+                Some(1)
+            }
+            _ => None,
+        }
     }
 
     /// Why there is no answer of an instance, as the registered error type of Proxy-Status (RFC 9209 §2.3), where one fits.
     pub fn proxy_error(self) -> Option<&'static str> {
         Some(match self {
-            Self::NoInstance => "destination_unavailable",
+            Self::NoInstance | Self::CircuitOpen(_) => "destination_unavailable",
             Self::QueueFull | Self::QueueTimeout => "connection_limit_reached",
             Self::Connect => "connection_refused",
             Self::Timeout => "connection_read_timeout",
@@ -125,6 +133,7 @@ impl Failure {
             Self::NoInstance
                 | Self::QueueFull
                 | Self::QueueTimeout
+                | Self::CircuitOpen(_)
                 | Self::Connect
                 | Self::Timeout
                 | Self::Closed

@@ -16,6 +16,7 @@ use super::place;
 use super::reply::Failure;
 use super::tls::Identity;
 use super::{Gateway, Outcome};
+use crate::cache::Coalesce;
 use crate::cache::directive::{self, RequestDirectives};
 use crate::cache::key::{Key, KeyFacts};
 use crate::cache::lookup::{self, Reuse, Why};
@@ -31,6 +32,9 @@ use crate::store::{Absent, Entry, Found};
 
 /// A request may find itself behind the fetch of another variant; so often it looks again before it fetches for itself.
 const LOOKS: usize = 3;
+
+/// What is told about an answer that another gateway fetched.
+const FLEET: &str = "fleet";
 
 /// A request as the cache sees it.
 pub(super) struct Asked {
@@ -159,7 +163,8 @@ impl Gateway {
             let reader = self.join(asked, &found, slot.take());
             let (mut reader, leads) = match reader {
                 Joined::Lead(writer, reader) => {
-                    self.spawn(asked, found.entry.clone(), writer, false);
+                    let slot = self.fleet_slot(asked, &found, reuse);
+                    self.spawn(asked, found.entry.clone(), writer, false, slot);
                     (reader, true)
                 }
                 Joined::Follow(reader) => (reader, false),
@@ -208,12 +213,14 @@ impl Gateway {
     /// Fetches anew in the background, unless somebody does already.
     fn refresh(&self, asked: &Asked, found: &Found, entry: &Arc<Entry>) {
         if let Joined::Lead(writer, _) = self.flight(asked, found.slot) {
-            self.spawn(asked, Some(entry.clone()), writer, true);
+            let slot = self.fleet_slot(asked, found, None);
+            self.spawn(asked, Some(entry.clone()), writer, true, slot);
         }
     }
 
     fn join(&self, asked: &Asked, found: &Found, slot: Option<[u8; 16]>) -> Joined<Word> {
-        if found.absent == Absent::NotShared && found.entry.is_none() {
+        let unshared = found.absent == Absent::NotShared && found.entry.is_none();
+        if unshared || asked.cache.coalesce == Coalesce::Off {
             let (writer, reader) = asked.cache.flights.alone();
             return Joined::Lead(writer, reader);
         }
@@ -224,7 +231,22 @@ impl Gateway {
         asked.cache.flights.join(slot, asked.cache.store.began(&asked.key).stamp())
     }
 
-    fn spawn(&self, asked: &Asked, stale: Option<Arc<Entry>>, writer: Writer<Word>, background: bool) {
+    /// What the fleet is asked for before the origin is. A client that asks for an answer from the origin gets one; where Redis just failed, it is not
+    /// asked again; and for what will not be stored nobody should wait.
+    fn fleet_slot(&self, asked: &Asked, found: &Found, reuse: Option<Reuse>) -> Option<[u8; 16]> {
+        let shares = asked.cache.coalesce == Coalesce::Fleet && found.trouble.is_none();
+        let unshared = found.absent == Absent::NotShared || (asked.seldom && found.entry.is_none());
+        (shares && !unshared && reuse != Some(Reuse::Validate(Why::Request))).then_some(found.slot)
+    }
+
+    fn spawn(
+        &self,
+        asked: &Asked,
+        stale: Option<Arc<Entry>>,
+        writer: Writer<Word>,
+        background: bool,
+        slot: Option<[u8; 16]>,
+    ) {
         let fill = Fill {
             live: self.live.clone(),
             cache: asked.cache.clone(),
@@ -236,6 +258,8 @@ impl Gateway {
             seldom: asked.seldom && stale.is_none(),
             stale,
             background,
+            slot,
+            lease: None,
         };
         tokio::spawn(fill.run(writer));
     }
@@ -247,7 +271,7 @@ impl Gateway {
         asked: &Asked,
     ) -> pingora::Result<()> {
         let (writer, mut reader) = asked.cache.flights.alone();
-        self.spawn(asked, None, writer, false);
+        self.spawn(asked, None, writer, false, None);
         let fetched = Fetched { why: Forward::UriMiss, leads: true, trouble: None };
         self.follow(session, journey, asked, &mut reader, &fetched).await?;
         Ok(())
@@ -280,6 +304,9 @@ impl Gateway {
                         deliver::interim(session, &head).await?;
                     }
                 }
+                Some(Word::Late) => {}
+                Some(Word::NotShared) if fetched.leads => {}
+                Some(Word::NotShared) => return Ok(Followed::Again(None)),
                 Some(verdict) => return self.take(session, journey, asked, reader, fetched, verdict).await,
                 // The fetch vanished without a word: its task failed.
                 None if fetched.leads => {
@@ -301,12 +328,13 @@ impl Gateway {
         verdict: Word,
     ) -> pingora::Result<Followed> {
         match verdict {
-            Word::Interim(_) => {}
+            Word::Interim(_) | Word::Late | Word::NotShared => {}
             Word::Coming(record, source) => {
                 let variant = vary::of_request(&record.vary, &asked.fields);
                 if variant != record.variant {
                     return Ok(Followed::Again(Some(asked.key.variant(&variant))));
                 }
+                let fetched = &fetched.by(&source);
                 self.note_fetch(journey, asked, fetched, &source);
                 let outcome = fetched.outcome(source.status, true, Some(self.ttl(&record)));
                 self.deliver_coming(session, journey, &record, reader, &outcome, fetched.trouble).await?;
@@ -352,6 +380,13 @@ impl Gateway {
             Stored::InsteadOfError(failure, source) => {
                 journey.cache = CacheResult::Stale;
                 (source, Some(failure.as_str()))
+            }
+            Stored::Elsewhere => {
+                journey.cache = CacheResult::Collapsed;
+                asked.cache.metrics.collapsed();
+                let outcome = fetched.collapsed(Some(self.ttl(&entry.record)));
+                self.deliver_entry(session, journey, entry, &outcome, Some(FLEET)).await?;
+                return Ok(Followed::Served);
             }
         };
         journey.note_source(&source);
@@ -447,6 +482,18 @@ struct Fetched {
 }
 
 impl Fetched {
+    /// What another gateway fetched nobody here leads.
+    fn by(&self, source: &Source) -> Self {
+        match source.elsewhere {
+            true => Self { why: self.why, leads: false, trouble: Some(FLEET) },
+            false => Self { why: self.why, leads: self.leads, trouble: self.trouble },
+        }
+    }
+
+    fn collapsed(&self, ttl: Option<i64>) -> CacheOutcome {
+        CacheOutcome::Forwarded { why: self.why, status: None, stored: false, collapsed: true, ttl }
+    }
+
     fn outcome(&self, status: Option<u16>, stored: bool, ttl: Option<i64>) -> CacheOutcome {
         CacheOutcome::Forwarded {
             why: self.why,

@@ -20,6 +20,10 @@ pub struct Shown {
     pub name: String,
     /// Requests that wait for a place on one of its instances.
     pub waiting: usize,
+    /// So few instances are up that all are used.
+    pub panic: bool,
+    /// Whether it is asked: `closed`, `open` or `half-open`; `None` without a breaker.
+    pub circuit: Option<String>,
     /// Its instances.
     pub instances: Vec<Instance>,
 }
@@ -108,6 +112,8 @@ fn shown(live: &Live, upstream: &Upstream) -> Shown {
     Shown {
         name: group.name().to_string(),
         waiting: group.waiting(),
+        panic: group.panics(),
+        circuit: group.circuit().map(|circuit| circuit.as_str().to_owned()),
         instances: states.filter_map(|(index, state)| instance(live, upstream, index, state)).collect(),
     }
 }

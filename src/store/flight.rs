@@ -71,6 +71,11 @@ pub struct Writer<W> {
     flying: bool,
 }
 
+/// May follow a flight from its beginning, as long as that is kept.
+pub struct Joiner<W> {
+    flight: Arc<Flight<W>>,
+}
+
 /// Follows a flight from its beginning.
 pub struct Reader<W> {
     flight: Arc<Flight<W>>,
@@ -172,6 +177,11 @@ impl<W: Clone> Writer<W> {
         self.flight.changed.send_replace(());
     }
 
+    /// Lets one join later who does not count as a reader until then.
+    pub fn joiner(&self) -> Joiner<W> {
+        Joiner { flight: self.flight.clone() }
+    }
+
     /// From now on the content is not kept: nobody joins any more, and the slowest reader sets the pace.
     pub fn stop_keeping(&mut self) {
         self.land();
@@ -260,6 +270,24 @@ impl<W> Drop for Writer<W> {
         self.flight.lock().end.get_or_insert(End::Truncated);
         self.land();
         self.flight.changed.send_replace(());
+    }
+}
+
+impl<W: Clone> Joiner<W> {
+    /// Joins; `None` when the beginning is not kept any more.
+    pub fn join(self) -> Option<Reader<W>> {
+        let kept = self.flight.lock().keep;
+        kept.then(|| Reader::seat(self.flight))
+    }
+
+    /// Waits until the flight has ended.
+    pub async fn ended(&self) {
+        let mut changes = self.flight.changed.subscribe();
+        while self.flight.lock().end.is_none() {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
     }
 }
 

@@ -108,6 +108,11 @@ impl Memory {
         }
     }
 
+    /// Everything held, one part of the table locked at a time.
+    pub fn all(&self) -> impl Iterator<Item = Held> + '_ {
+        self.held.iter().flat_map(|cache| cache.iter().map(|(_, held)| held))
+    }
+
     /// Entries held, their bytes, and how many bytes there is room for.
     pub fn usage(&self) -> (u64, u64, u64) {
         self.held.as_ref().map_or((0, 0, 0), |cache| (cache.len() as u64, cache.weight(), cache.capacity()))

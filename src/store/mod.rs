@@ -27,6 +27,7 @@ mod behind;
 mod body;
 mod breaker;
 pub mod flight;
+pub mod inspect;
 mod memory;
 mod purges;
 pub mod redis;
@@ -38,6 +39,7 @@ pub use self::body::Body;
 use self::memory::{Hash, Held, Memory};
 pub use self::purges::Reach;
 use self::purges::{Purges, Seal, Standing};
+use self::redis::lease::Queue;
 use self::redis::{Listener, RedisTier, Trouble};
 pub use self::uploads::Writing;
 
@@ -110,6 +112,11 @@ pub struct Began {
 }
 
 impl Began {
+    /// The last purge known then.
+    pub fn epoch(self) -> Epoch {
+        self.epoch
+    }
+
     /// A number that changes with every invalidation: what coalescing goes by.
     pub fn stamp(self) -> u64 {
         // Neither ever falls, so their sum tells whenever one has grown.
@@ -162,11 +169,36 @@ impl Store {
         let near = self.near(key, request);
         let memory = if near.found.entry.is_some() { "hit" } else { "miss" };
         self.metrics.lookup("memory", memory, self.clock.mono().since(started));
+        if near.is_fresh {
+            return near.found;
+        }
+        self.further(Question { key, request, seen }, near).await
+    }
+
+    /// Like [`Store::lookup`], but asks Redis also when memory holds a fresh answer: another gateway may have fetched a newer one.
+    pub async fn lookup_again(&self, key: &Key, request: &(dyn Fields + Sync)) -> Found {
+        let primary = key.hash();
+        let seen = self.local.changes(&primary);
+        let mut near = self.near(key, request);
+        near.ask_redis |= near.is_fresh && self.is_settled(&primary);
+        self.further(Question { key, request, seen }, near).await
+    }
+
+    /// Prepares to ask the fleet who fetches this slot of a key, each time for `time`; `None` when there is no fleet, or when it does not know of a
+    /// change yet that was made here.
+    pub fn queue(&self, key: &Key, slot: [u8; 16], time: Duration) -> Option<Queue> {
+        let primary = key.hash();
+        let redis = self.redis.as_ref().filter(|redis| !matches!(redis.ahead(&primary), Ahead::Removed))?;
+        Some(redis.queue(&primary, slot, time))
+    }
+
+    /// Goes on to Redis with what memory said.
+    async fn further(&self, question: Question<'_>, near: Near) -> Found {
         let Some(redis) = self.redis.as_ref().filter(|_| near.ask_redis) else { return near.found };
         let stale = near.found;
 
         let started = self.clock.mono();
-        let found = self.far(redis, Question { key, request, seen }, near.chosen).await;
+        let found = self.far(redis, question, near.chosen).await;
         let result = match (&found.entry, found.trouble) {
             (Some(_), _) => "hit",
             (None, None) => "miss",
@@ -249,6 +281,7 @@ struct Question<'q> {
 /// What this process knows by itself.
 struct Near {
     found: Found,
+    is_fresh: bool,
     /// Whether Redis may know more.
     ask_redis: bool,
     chosen: Option<Chosen>,
@@ -301,17 +334,19 @@ impl Store {
             _ => (absent(primary, Tier::Memory), None),
         };
         let now = self.clock.wall();
-        if found.entry.as_ref().is_some_and(|entry| !entry.record.ttl(now).is_zero()) {
-            return Near { found, ask_redis: false, chosen };
-        }
-        let unshared = self.local.memory.is_unshared(&primary, self.clock.mono());
+        let is_fresh = found.entry.as_ref().is_some_and(|entry| !entry.record.ttl(now).is_zero());
+        let unshared = !is_fresh && self.local.memory.is_unshared(&primary, self.clock.mono());
         if unshared {
             found.absent = Absent::NotShared;
         }
         // While a write to this key is queued Redis only knows what was before it; and what is not for sharing is not there.
-        let settled =
-            self.redis.as_ref().is_some_and(|redis| matches!(redis.ahead(&primary), Ahead::Unchanged));
-        Near { found, ask_redis: settled && !unshared, chosen }
+        let ask_redis = !is_fresh && !unshared && self.is_settled(&primary);
+        Near { found, is_fresh, ask_redis, chosen }
+    }
+
+    /// Whether Redis knows of all that was done here to what lies under this name.
+    fn is_settled(&self, name: &Hash) -> bool {
+        self.redis.as_ref().is_some_and(|redis| matches!(redis.ahead(name), Ahead::Unchanged))
     }
 
     /// What memory holds, or what is on its way to Redis.

@@ -9,7 +9,8 @@
 //! through the marker's generation, so removing the marker removes them all at once; what is unreachable expires, since every value is
 //! written with a lifetime.
 //!
-//! A large body lies apart (`redis/pieces.rs`). Beside them lies the log of the fleet: purges and changes (`redis/log.rs`).
+//! A large body lies apart (`redis/pieces.rs`). Beside them lie the log of the fleet, purges and changes (`redis/log.rs`), the leases of those who
+//! fetch (`redis/lease.rs`), and what one gateway fetches for the clients of another (`redis/relay.rs`).
 //!
 //! One task for each server keeps the connections to it (`redis/node.rs`): it connects, and after a failure connects anew rather than trust a connection
 //! on which answers are outstanding. Another makes the queued writes (`store::behind`). Requests only ever read, within their budget.
@@ -39,16 +40,21 @@ use crate::observe::metrics::RedisMetrics;
 use crate::plan;
 
 mod dial;
+pub mod figures;
+pub mod lease;
 mod log;
 mod node;
 pub mod pieces;
+pub mod relay;
 mod slots;
 
 use self::dial::Dialer;
+use self::lease::Leases;
 use self::log::Standing;
 pub use self::log::{Listener, Told};
 use self::node::{Connections, FLEET, Node, Nodes};
 use self::pieces::{INLINE, Pieces, Upload};
+use self::relay::Relays;
 
 /// Failures in a row after which Redis is left alone.
 const FAILURES: u32 = 5;
@@ -157,6 +163,8 @@ impl RedisTier {
             purges,
             standing: Mutex::default(),
             listeners: Mutex::default(),
+            leases: Leases::default(),
+            relays: Relays::default(),
             prefix: plan.prefix.clone(),
             budget: plan.timeout,
             nodes: ArcSwap::from_pointee(Nodes::at_first(&dialer.url.place)),
@@ -185,10 +193,7 @@ impl RedisTier {
 
     /// Waits until every write queued so far has been made or given up: for an orderly shutdown and for tests.
     pub async fn flush(&self) {
-        let last = lock(&self.shared.behind).last();
-        let mut done = self.shared.done.subscribe();
-        // It only fails when the writer is gone, and then nothing is written any more.
-        let _ = done.wait_for(|done| *done >= last).await;
+        self.shared.flush().await;
     }
 
     /// What will be in Redis under a name once all writes are made.
@@ -381,6 +386,8 @@ struct Shared {
     purges: Arc<Purges>,
     standing: Mutex<Standing>,
     listeners: Mutex<Vec<Weak<dyn Listener>>>,
+    leases: Leases,
+    relays: Relays,
     prefix: String,
     budget: Duration,
     dialer: Dialer,
@@ -414,9 +421,13 @@ impl Shared {
         match job {
             Job::Answer { name, .. } | Job::Remove { name } => self.node_of(name),
             Job::Variant(v) => self.node_of(&v.primary),
-            // All names are ours: the hash tag stands between braces.
-            Job::Discard { key } => self.node(key.split(['{', '}']).nth(1)?.as_bytes()),
+            Job::Discard { key } => self.node_of_name(key),
         }
+    }
+
+    /// All names are ours: the hash tag stands between braces.
+    fn node_of_name(&self, name: &str) -> Option<Arc<Node>> {
+        self.node(name.split(['{', '}']).nth(1)?.as_bytes())
     }
 
     /// The server to ask, unless it is left alone or nobody knows which one it is.
@@ -469,6 +480,14 @@ impl Shared {
 
 /// Writing.
 impl Shared {
+    /// Waits until every write queued so far has been made or given up.
+    async fn flush(&self) {
+        let last = lock(&self.behind).last();
+        let mut done = self.done.subscribe();
+        // It only fails when the writer is gone, and then nothing is written any more.
+        let _ = done.wait_for(|done| *done >= last).await;
+    }
+
     async fn write_behind(self: Arc<Self>) {
         let mut again_at = MonoTime::default();
         loop {
@@ -606,8 +625,9 @@ impl Shared {
                 command.arg(form).arg(lifetime).arg(VARIANTS_SUM.start).arg(VARIANTS_SUM.end + 1);
                 true
             }
-            Job::Remove { name } => pipe.delete(&self.key(name)),
-            Job::Discard { key } => pipe.delete(key),
+            // Whoever fetches it began before the change: nobody waits for that any more.
+            Job::Remove { name } => pipe.delete(&[&self.key(name), &self.lease_key(name)]),
+            Job::Discard { key } => pipe.delete(&[key]),
         }
     }
 
@@ -822,8 +842,8 @@ impl Pipe {
         true
     }
 
-    fn delete(&mut self, key: &str) -> bool {
-        self.command("del", "DEL").arg(key);
+    fn delete(&mut self, keys: &[&String]) -> bool {
+        self.command("del", "DEL").arg(keys);
         true
     }
 }
@@ -867,6 +887,10 @@ fn values(answer: Value, count: usize) -> Result<Vec<Option<Bytes>>, Failure> {
         value if count == 1 => Ok(vec![one(value)?]),
         _ => Err(Failure::Connection),
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn hex(hash: &Hash) -> String {

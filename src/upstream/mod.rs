@@ -12,21 +12,23 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 
+use crate::balance::breaker::{Breaker, End, Ticket};
 use crate::balance::check::Unwell;
-use crate::balance::eject::{self, Standing, Strikes};
+use crate::balance::eject::{Standing, Strikes};
 use crate::balance::hash::Facts;
 use crate::balance::health::{Change, Tally};
-use crate::balance::retry::FailedAt;
+use crate::balance::window::Window;
 use crate::balance::{Candidate, Choice, Method, Picker, Room};
 use crate::base::clock::{Clock, MonoTime};
 use crate::base::dice::Dice;
 use crate::base::name::UpstreamName;
-use crate::base::unit::show_duration;
 use crate::observe::metrics::UpstreamMetrics;
 use crate::plan::{self, HealthStart};
 
+mod crisis;
 pub mod discover;
 mod latency;
+mod outcome;
 mod pool;
 pub mod probe;
 pub mod state;
@@ -50,6 +52,9 @@ pub struct Group {
     picker: ArcSwap<Picker>,
     endpoints: Box<[Arc<Endpoint>]>,
     pool: Option<Pool>,
+    breaker: Option<Arc<Mutex<Breaker>>>,
+    /// All endpoints are used because too few are up.
+    panics: AtomicBool,
     clock: Arc<Clock>,
     report: Arc<dyn Report>,
     kin: Kin,
@@ -95,6 +100,10 @@ pub struct Endpoint {
     struck: AtomicBool,
     /// When it is no longer out, in nanoseconds of the process's steady clock; 0 when nothing is held against it.
     out_until: AtomicU64,
+    /// How its exchanges of the last while went; `None` when nothing is made of that.
+    window: Option<Mutex<Window>>,
+    /// It asked to be left alone until then, in nanoseconds of the process's steady clock.
+    rests_until: AtomicU64,
     /// When its condition last changed by an event, in nanoseconds of the process's steady clock.
     changed: AtomicU64,
     /// What is known against it, for the operator.
@@ -114,6 +123,8 @@ pub struct Picked {
     pub endpoint: Arc<Endpoint>,
     /// Those who wait there take the place that it gives back.
     group: Arc<Group>,
+    /// The breaker let it through, and is still to be told how it ended.
+    ticket: Option<Ticket>,
 }
 
 /// The addresses of one endpoint, by family.
@@ -135,11 +146,15 @@ trait Report: Send + Sync {
     fn ejected(&self, index: usize);
     /// Endpoint `index` has been in this state (a word of [`state::Condition`]) for this long.
     fn state(&self, index: usize, state: &'static str, lasted: Duration);
+    /// All endpoints are used because too few are up, or no longer.
+    fn panics(&self, panics: bool);
+    /// The upstream is not asked because its exchanges failed, or asked again.
+    fn circuit(&self, open: bool);
     /// So many requests wait for a place.
     fn waiting(&self, count: usize);
     /// A request waited this long, in vain or not.
     fn waited(&self, took: Duration);
-    /// A request got no place: the queue was `full`, or its time was up (`timeout`).
+    /// A request got no place: the queue was `full`, or its time was up (`timeout`), or the upstream is not asked (`circuit-open`).
     fn rejected(&self, why: &'static str);
 }
 
@@ -164,6 +179,14 @@ impl Report for UpstreamMetrics {
         self.state(index, state, lasted);
     }
 
+    fn panics(&self, panics: bool) {
+        self.panics(panics);
+    }
+
+    fn circuit(&self, open: bool) {
+        self.circuit(open);
+    }
+
     fn waiting(&self, count: usize) {
         self.waiting(count);
     }
@@ -185,20 +208,21 @@ impl Group {
     }
 
     fn reporting_to(plan: &plan::Upstream, clock: Arc<Clock>, report: Arc<dyn Report>) -> Arc<Self> {
-        Self::made(plan, clock, report, &|_| {})
+        Self::made(plan, clock, report, None, &|_| {})
     }
 
-    /// `tell` is what an endpoint is told before it is used.
+    /// `breaker` is one to go on with; `tell` is what an endpoint is told before it is used.
     fn made(
         plan: &plan::Upstream,
         clock: Arc<Clock>,
         report: Arc<dyn Report>,
+        breaker: Option<Arc<Mutex<Breaker>>>,
         tell: &dyn Fn(&mut Endpoint),
     ) -> Arc<Self> {
         let endpoints = plan.servers.iter().enumerate();
         let endpoints = endpoints
             .map(|(index, server)| {
-                let mut endpoint = Endpoint::new(index, server, plan.health.as_ref(), clock.mono(), &report);
+                let mut endpoint = Endpoint::new(index, server, plan, clock.mono(), &report);
                 tell(&mut endpoint);
                 Arc::new(endpoint)
             })
@@ -206,7 +230,11 @@ impl Group {
         let identities: Vec<_> = plan.servers.iter().map(|s| (s.addr.clone(), s.weight)).collect();
         let picker = ArcSwap::from_pointee(Picker::new(&plan.balance, &identities));
         let pool = plan.pool.clone().map(Pool::new);
-        Arc::new(Self { plan: plan.clone(), picker, endpoints, pool, clock, report, kin: Kin::default() })
+        let new_breaker = |rules| Arc::new(Mutex::new(Breaker::new(rules)));
+        let breaker = breaker.or_else(|| plan.breaker.clone().map(new_breaker));
+        let panics = AtomicBool::new(false);
+        let (plan, kin) = (plan.clone(), Kin::default());
+        Arc::new(Self { plan, picker, endpoints, pool, breaker, panics, clock, report, kin })
     }
 
     /// Chooses an endpoint that was not tried and counts the request as in flight there. `None` when every endpoint was tried, has weight 0,
@@ -215,8 +243,9 @@ impl Group {
     /// Choosing and counting are two steps: two workers that choose in the same instant may see the same counts, and the least busy
     /// endpoint then gets both. The next choice sees both. With a pool, its lock is held around both.
     fn pick(self: &Arc<Self>, wanted: &Wanted) -> Option<Picked> {
-        let candidates: SmallVec<[Candidate; 16]> = self.candidates().collect();
         let (tried, now) = (wanted.tried.as_slice(), self.clock.mono());
+        let mut candidates: SmallVec<[Candidate; 16]> = self.candidates().collect();
+        self.rescue(&mut candidates, now);
         let index = DICE.with_borrow_mut(|dice| {
             let Wanted { key, bound, .. } = *wanted;
             let picker = self.picker.load();
@@ -262,37 +291,6 @@ impl Group {
     pub fn took(&self, index: usize, time: Duration) {
         if let (Method::P2c { decay }, Some(endpoint)) = (&self.plan.balance, self.endpoints.get(index)) {
             endpoint.latency.note(self.clock.mono(), time, *decay);
-        }
-    }
-
-    /// Endpoint `index` answered an exchange, with whatever status.
-    pub fn answered(&self, index: usize) {
-        if let Some(endpoint) = self.endpoints.get(index)
-            && endpoint.struck.load(Ordering::Relaxed)
-        {
-            endpoint.change_strikes(Strikes::answered);
-            endpoint.changed_at(self.clock.mono());
-        }
-    }
-
-    /// An exchange with endpoint `index` failed. Enough of them in a row take it out for a while.
-    pub fn failed(&self, index: usize, at: FailedAt) {
-        let (Some(rules), Some(endpoint)) = (&self.plan.eject, self.endpoints.get(index)) else { return };
-        if !eject::counts(at) {
-            return;
-        }
-        let now = self.clock.mono();
-        let is_out = |e: &&Arc<Endpoint>| e.index != index && e.standing(now) == Standing::Out;
-        let others_out = self.endpoints.iter().filter(is_out).count();
-        let total = self.endpoints.len();
-        if let Some(time) = endpoint.change_strikes(|strikes| strikes.failed(now, others_out, total, rules)) {
-            self.report.ejected(index);
-            endpoint.changed_at(now);
-            endpoint.note(|notes| {
-                notes.requests = format!("exchanges with it failed, the last one: {}", at.as_str())
-            });
-            let (upstream, endpoint, out_for) = (self.name(), endpoint.name(), show_duration(time));
-            tracing::warn!(%upstream, endpoint, out_for, last = ?at, "endpoint is taken out: exchanges with it fail");
         }
     }
 
@@ -343,10 +341,11 @@ impl Endpoint {
     fn new(
         index: usize,
         server: &plan::Instance,
-        health: Option<&plan::Health>,
+        upstream: &plan::Upstream,
         now: MonoTime,
         report: &Arc<dyn Report>,
     ) -> Self {
+        let health = upstream.health.as_ref();
         let endpoint = Self {
             index,
             name: server.addr.clone(),
@@ -365,6 +364,8 @@ impl Endpoint {
             strikes: Mutex::default(),
             struck: AtomicBool::new(false),
             out_until: AtomicU64::new(0),
+            window: upstream.eject.as_ref().map(|rules| Mutex::new(Window::new(rules.window))),
+            rests_until: AtomicU64::new(0),
             changed: AtomicU64::new(now.as_nanos()),
             notes: Mutex::default(),
             latency: Latency::default(),
@@ -432,6 +433,9 @@ impl Endpoint {
 
     /// How it stands, by what happened to requests.
     pub fn standing(&self, now: MonoTime) -> Standing {
+        if self.rests(now) {
+            return Standing::Out;
+        }
         match MonoTime::from_nanos(self.out_until.load(Ordering::Relaxed)) {
             until if until == MonoTime::from_nanos(0) => Standing::Good,
             until if now < until => Standing::Out,
@@ -459,8 +463,7 @@ impl Endpoint {
 
     fn as_candidate(&self, limits: Option<&plan::Pool>, now: MonoTime) -> Candidate {
         // Weight 0 rather than "down": failing open must not choose what has no address, or is to be left alone.
-        let usable = self.resolved.load(Ordering::Acquire) && !self.drained.load(Ordering::Relaxed);
-        let weight = if usable { self.weight() } else { 0 };
+        let weight = if self.is_usable() { self.weight() } else { 0 };
         let in_flight = self.in_flight();
         let room = limits.map_or(Room::Free, |pool| Room::of(in_flight, pool.size, pool.overflow));
         let trusted = match self.standing(now) {
@@ -574,12 +577,19 @@ impl Picked {
     fn new(group: &Arc<Group>, endpoint: &Arc<Endpoint>, addr: SocketAddr) -> Self {
         endpoint.in_flight.fetch_add(1, Ordering::Relaxed);
         endpoint.report.in_flight(endpoint.index, 1);
-        Self { index: endpoint.index, addr, endpoint: Arc::clone(endpoint), group: Arc::clone(group) }
+        Self {
+            index: endpoint.index,
+            addr,
+            endpoint: Arc::clone(endpoint),
+            group: Arc::clone(group),
+            ticket: None,
+        }
     }
 }
 
 impl Drop for Picked {
     fn drop(&mut self) {
+        self.settle(End::Nothing);
         // In one order with the count of those who wait: either we see them, or they see the place.
         self.endpoint.in_flight.fetch_sub(1, Ordering::SeqCst);
         self.endpoint.report.in_flight(self.endpoint.index, -1);

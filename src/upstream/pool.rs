@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -25,6 +26,8 @@ pub enum NoPlace {
     QueueFull,
     /// It waited as long as it may.
     TimedOut,
+    /// The upstream is not asked because its exchanges failed; asking again makes sense after so long.
+    CircuitOpen(Duration),
 }
 
 /// The pool of one group.
@@ -104,12 +107,12 @@ impl Line {
 }
 
 impl Group {
-    /// Chooses an instance and counts the request as in flight there; waits for a place while all that may be used are full. Dropped while
-    /// it waits, it leaves the queue.
-    ///
-    /// # Errors
-    /// Why there is no place.
-    pub async fn enter(self: &Arc<Self>, wanted: Wanted, priority: Priority) -> Result<Picked, NoPlace> {
+    /// A place on an instance, waited for if need be. Dropped while it waits, it leaves the queue.
+    pub(super) async fn find_place(
+        self: &Arc<Self>,
+        wanted: Wanted,
+        priority: Priority,
+    ) -> Result<Picked, NoPlace> {
         let Some(pool) = &self.pool else { return self.pick(&wanted).ok_or(NoPlace::NoInstance) };
         let mut turn = match self.enter_or_queue(pool, wanted, priority)? {
             Entered::At(picked) => return Ok(picked),
@@ -208,8 +211,6 @@ impl Drop for Turn<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::task::JoinHandle;
 
     use super::*;
@@ -229,6 +230,8 @@ mod tests {
         fn checked(&self, _: usize, _: bool) {}
         fn ejected(&self, _: usize) {}
         fn state(&self, _: usize, _: &'static str, _: Duration) {}
+        fn panics(&self, _: bool) {}
+        fn circuit(&self, _: bool) {}
         fn waiting(&self, _: usize) {}
         fn waited(&self, _: Duration) {}
         fn rejected(&self, why: &'static str) {
@@ -258,6 +261,8 @@ mod tests {
             },
             tries: 3,
             eject: None,
+            panic: 0,
+            breaker: None,
             pool: Some(pool),
             sticky: None,
             host: HostRule::Client,

@@ -21,6 +21,8 @@ pub enum Condition {
     OnTrial,
     /// What happened to requests took it out.
     Ejected,
+    /// It asked to be left alone for a while (Retry-After).
+    Resting,
     /// Its checks fail.
     Down,
     /// It takes no new requests, as an operator said, and some are in flight.
@@ -65,11 +67,12 @@ pub(super) struct Notes {
 
 impl Condition {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Up,
         Self::Warming,
         Self::OnTrial,
         Self::Ejected,
+        Self::Resting,
         Self::Down,
         Self::Draining,
         Self::Drained,
@@ -84,6 +87,7 @@ impl Condition {
             Self::Warming => "warming",
             Self::OnTrial => "on-trial",
             Self::Ejected => "ejected",
+            Self::Resting => "resting",
             Self::Down => "down",
             Self::Draining => "draining",
             Self::Drained => "drained",
@@ -152,6 +156,7 @@ impl Endpoint {
             }
             Order::Ready => {
                 self.change_strikes(super::Strikes::answered);
+                self.rests_until.store(0, Ordering::Relaxed);
                 if self.drained.swap(false, Ordering::Relaxed) {
                     self.returned.store(now.as_nanos(), Ordering::Relaxed);
                     self.changed_at(now);
@@ -192,6 +197,11 @@ impl Endpoint {
             (Condition::Down, notes.check.clone(), self.since())
         } else {
             match self.standing(now) {
+                Standing::Out if self.rests(now) => {
+                    let until = MonoTime::from_nanos(self.rests_until.load(Ordering::Relaxed));
+                    let left = show_duration(until.since(now));
+                    (Condition::Resting, format!("its Retry-After says so; asked again in {left}"), changed)
+                }
                 Standing::Out => {
                     let left = show_duration(until.since(now));
                     (Condition::Ejected, format!("{}; tried again in {left}", notes.requests), changed)

@@ -24,7 +24,9 @@ impl Group {
     /// The upstream as planned anew, with what is known of the instances that stay. Requests that wait in this one's queue go on waiting
     /// there, and go first: they came first.
     pub fn succeeded_by(self: &Arc<Self>, plan: &plan::Upstream, metrics: UpstreamMetrics) -> Arc<Self> {
-        let next = Self::made(plan, self.clock.clone(), Arc::new(metrics), &|endpoint| {
+        // A circuit by other rules begins anew.
+        let breaker = self.breaker.clone().filter(|_| plan.breaker == self.plan.breaker);
+        let next = Self::made(plan, self.clock.clone(), Arc::new(metrics), breaker, &|endpoint| {
             if let Some(known) = self.endpoints.iter().find(|known| known.name == endpoint.name) {
                 endpoint.take_over(known, self.plan.servers[known.index].weight);
             }
@@ -73,6 +75,7 @@ impl Endpoint {
         if self.weight.load(Ordering::Relaxed) == planned {
             self.weight.store(known.weight.load(Ordering::Relaxed), Ordering::Relaxed);
         }
+        self.rests_until.store(known.rests_until.load(Ordering::Relaxed), Ordering::Relaxed);
         self.latency.take_over(&known.latency);
         self.changed.store(known.changed.load(Ordering::Relaxed), Ordering::Relaxed);
         *self.notes.get_mut().unwrap_or_else(PoisonError::into_inner) =

@@ -12,6 +12,8 @@ const BASE: &str = r#"
 certificates = [{ cert = "base.pem", key = "base.key" }]
 client_ca = "base-ca.pem"
 [listen.web.tls.hsts]
+[listen.web.purge]
+allow = ["192.0.2.1"]
 [admin]
 [log]
 [redis]
@@ -22,6 +24,7 @@ path = "/base"
 [upstreams.api.pool]
 [upstreams.api.sticky]
 [upstreams.api.eject]
+[upstreams.api.breaker]
 [caches.api]
 ttl = "5m"
 [caches.api.key]

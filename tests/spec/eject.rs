@@ -144,6 +144,131 @@ async fn what_clients_cause_is_held_against_no_instance() {
     edge.finish().await;
 }
 
+/// Every other exchange with it fails, so that never two in a row do: the share of failures tells.
+#[tokio::test]
+async fn an_instance_that_fails_half_the_time_is_taken_out() {
+    for (rate, out) in [(40, true), (60, false)] {
+        let (a, b) = (instance("a").await, instance("b").await);
+        let turn = std::sync::atomic::AtomicUsize::new(0);
+        b.set_script("/", move |_| match turn.fetch_add(1, std::sync::atomic::Ordering::SeqCst) % 2 {
+            0 => origin::hang_up(),
+            // On a kept connection a hang-up would say nothing about the instance.
+            _ => reply(200).cache("no-store").body("b").close(),
+        });
+        let eject = format!(
+            "after = 2, time = \"1h\", max_time = \"1h\", rate = {rate}, volume = 10, window = \"1h\""
+        );
+        let edge = ejecting(&[&a, &b], &eject, "").without_cache().start().await;
+        for _ in 0..60 {
+            edge.get("/").await.expect(200);
+        }
+        assert_eq!(ejections(&edge, &b), if out { 1.0 } else { 0.0 }, "{rate} %");
+        assert_eq!(b.hits("/") < 15, out, "{}", b.hits("/"));
+        edge.finish().await;
+    }
+}
+
+/// One instance answers 500 to everything, the others do not: where the operator says that this counts, it is taken out.
+#[tokio::test]
+async fn statuses_that_count_take_out_who_does_worse_than_the_others() {
+    for cached in [false, true] {
+        let (a, b, c) = (instance("a").await, instance("b").await, instance("c").await);
+        let eject = format!("{FOR_AN_HOUR}, statuses = [500, \"502-504\"], window = \"1h\"");
+        let edge = ejecting(&[&a, &b, &c], &eject, "");
+        let edge = if cached { edge } else { edge.without_cache() }.start().await;
+        for origin in [&a, &b, &c] {
+            origin.set("/broken", reply(503).cache("no-store"));
+        }
+        for _ in 0..30 {
+            edge.get("/broken").await.expect(503);
+        }
+        let all = ejections(&edge, &a) + ejections(&edge, &b) + ejections(&edge, &c);
+        assert_eq!(all, 0.0, "a route that all answer so says nothing about any; cached: {cached}");
+        edge.finish().await;
+
+        let edge = ejecting(&[&a, &b, &c], &eject, "");
+        let edge = if cached { edge } else { edge.without_cache() }.start().await;
+        b.set("*", reply(500).cache("no-store"));
+        let before = b.requests().len();
+        for i in 0..30 {
+            edge.get(&format!("/{i}")).await;
+        }
+        assert_eq!(b.requests().len() - before, 3, "cached: {cached}");
+        assert_eq!((ejections(&edge, &a), ejections(&edge, &b)), (0.0, 1.0));
+        edge.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn an_instance_that_says_when_to_come_back_is_left_alone_until_then() {
+    for (setting, asked, left_alone) in [
+        ("retry_after = \"1h\"", "3600", true),
+        ("retry_after = \"1h\"", "Tue, 23 Nov 2999 00:00:00 GMT", true),
+        ("retry_after = \"1h\"", "soon", false),
+        ("", "3600", false),
+    ] {
+        let (a, b) = (instance("a").await, instance("b").await);
+        b.set("*", reply(503).cache("no-store").header("retry-after", asked));
+        let edge = ejecting(&[&a, &b], setting, "").without_cache().start().await;
+        for _ in 0..10 {
+            edge.get("/").await;
+        }
+        let expected = if left_alone { 1 } else { 5 };
+        assert_eq!(b.hits("/"), expected, "{setting}, Retry-After: {asked}");
+        if left_alone {
+            let overview = edge.admin().get("/api/v1/upstreams").send().await.expect(200).text();
+            assert!(overview.contains("\"state\":\"resting\""), "{overview}");
+        }
+        assert_eq!(ejections(&edge, &b), 0.0, "it is not held against it");
+        edge.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn who_asked_to_be_left_alone_for_a_while_is_asked_again_after_it() {
+    let (a, b) = (instance("a").await, instance("b").await);
+    b.set("*", reply(429).cache("no-store").header("retry-after", "3600"));
+    let edge = ejecting(&[&a, &b], "retry_after = \"50ms\"", "").without_cache().start().await;
+    poll_until("it to be asked again and again", || async {
+        edge.get("/").await;
+        b.hits("/") >= 3
+    })
+    .await;
+    edge.finish().await;
+}
+
+/// 800 clients send bodies slowly: some leave, some end just before an instance's time to answer is over, some just when it is, some after. One
+/// failure would be enough.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn eight_hundred_slow_clients_take_out_no_instance() {
+    let (a, b) = (instance("a").await, instance("b").await);
+    let edge =
+        ejecting(&[&a, &b], "after = 1, volume = 1, rate = 1", "read_timeout = \"2s\"").without_cache();
+    let edge = edge.start().await;
+    let mut clients = JoinSet::new();
+    for i in 0..800 {
+        let client = edge.client.clone();
+        clients.spawn(async move {
+            let mut connection = client.connect().await;
+            connection.write("POST /slow HTTP/1.1\r\nHost: edge.test\r\nContent-Length: 4\r\nConnection: close\r\n\r\nsl").await;
+            tokio::time::sleep(Duration::from_millis(1700 + i % 5 * 150)).await;
+            match i % 4 {
+                0 => connection.reset(),
+                1 => drop(connection),
+                // Who is too late was answered already.
+                _ => drop((connection.try_write("ow").await, connection.try_read_answer("POST").await)),
+            }
+        });
+    }
+    while let Some(client) = clients.join_next().await {
+        client.expect("the client did as it was told");
+    }
+    assert_eq!((ejections(&edge, &a), ejections(&edge, &b)), (0.0, 0.0));
+    poll_until("all places to be given back", || async { edge.in_flight() == [0, 0] }).await;
+    edge.get("/").await.expect(200);
+    edge.finish().await;
+}
+
 #[tokio::test]
 async fn no_more_than_a_share_of_the_instances_is_out() {
     let origins = [instance("a").await, instance("b").await, instance("c").await];

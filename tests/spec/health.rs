@@ -339,3 +339,38 @@ async fn certificates_that_cannot_be_read_keep_the_gateway_from_starting() {
     let error = configuration.fails_to_start().await;
     assert!(error.contains("upstreams.api.health.tls.ca: "), "{error}");
 }
+
+/// Three of four instances are down. Where that is too few, all are used: the one that is left could not hold what four did.
+#[tokio::test]
+async fn while_too_few_are_up_all_are_used() {
+    let origins = [instance("a").await, instance("b").await, instance("c").await, instance("d").await];
+    let addresses: Vec<_> = origins.iter().map(Origin::address).collect();
+    for (panic, used) in [(0, 1), (25, 1), (50, 4)] {
+        origins.iter().for_each(|origin| origin.set("/ready", reply(200)));
+        let health = "path = \"/ready\", every = \"20ms\", timeout = \"5s\", rise = 1";
+        let edge = Edge::before(&addresses)
+            .without_cache()
+            .upstream(&format!("health = {{ {health} }}\npanic = {panic}"))
+            .start()
+            .await;
+        for origin in &origins[1..] {
+            origin.set("/ready", reply(503));
+        }
+        until_up(&edge, &[true, false, false, false]).await;
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..8 {
+            seen.insert(edge.get("/").await.expect(200).text());
+        }
+        assert_eq!(seen.len(), used, "panic = {panic}");
+        let told = edge.metric("vanne_upstream_panic{upstream=\"api\"}");
+        assert_eq!(told, Some(f64::from(u8::from(panic == 50))));
+        origins[1].set("/ready", reply(200));
+        until_up(&edge, &[true, true, false, false]).await;
+        for _ in 0..8 {
+            let name = edge.get("/").await.expect(200).text();
+            assert!(name == "a" || name == "b", "{name}: half are up, which is enough");
+        }
+        assert_eq!(edge.metric("vanne_upstream_panic{upstream=\"api\"}"), Some(0.0));
+        edge.finish().await;
+    }
+}

@@ -39,6 +39,10 @@ mod layout;
 
 mod purge;
 
+mod fleet;
+
+mod stored;
+
 mod balance;
 
 mod pick;
@@ -54,6 +58,8 @@ mod operate;
 mod pool;
 
 mod eject;
+
+mod breaker;
 
 mod forward;
 

@@ -399,3 +399,129 @@ async fn a_purge_reaches_the_other_gateway_in_well_under_a_second() {
     one.finish().await;
     two.finish().await;
 }
+
+/// A gateway whose clients may purge.
+async fn purgeable(origin: &Origin, more: &str) -> Edge {
+    Edge::serving(origin).listen("purge = { allow = [\"127.0.0.0/8\"] }").also(more).start().await
+}
+
+#[tokio::test]
+async fn purge_and_ban_requests_purge_what_nginx_and_varnish_would() {
+    for (method, target, fields, gone) in [
+        ("PURGE", "/a/2?q", &[][..], &["/a/2?q"][..]),
+        ("PURGE", "/a/*", &[], &["/a/1", "/a/2?q"]),
+        ("PURGE", "/nothing", &[], &[]),
+        ("PURGE", "/", &[("surrogate-key", "a b")], &["/a/1", "/a/2?q", "/b/1"]),
+        ("PURGE", "/", &[("xkey-purge", "b")], &["/b/1"]),
+        ("BAN", "/a/", &[], &["/a/1", "/a/2?q"]),
+        ("BAN", "/", &[("cache-tag", "all-of-it")], &["/a/1", "/a/2?q", "/b/1"]),
+    ] {
+        let origin = shop().await;
+        let edge = purgeable(&origin, "").await;
+        for target in ["/a/1", "/a/2?q", "/b/1"] {
+            edge.get(target).await.expect(200);
+        }
+        let mut ask = edge.request(method, target);
+        for (name, value) in fields {
+            ask = ask.header(name, value);
+        }
+        let told = ask.send().await.expect(200).text();
+        assert!(told.contains(r#""memory":"purged""#) && told.contains(r#""redis":"none""#), "{told}");
+        for target in ["/a/1", "/a/2?q", "/b/1"] {
+            let status = if gone.contains(&target) { "fwd=uri-miss; stored" } else { "vanne-mem; hit" };
+            edge.get(target).await.expect(200).cache(status);
+        }
+        assert_eq!(origin.requests().iter().filter(|r| r.method == method).count(), 0);
+        edge.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_soft_purge_request_lets_answers_become_stale() {
+    let origin = shop().await;
+    let edge = purgeable(&origin, "").await;
+    edge.get("/a/1").await.expect(200);
+    let told = edge.request("PURGE", "/a/1").header("soft-purge", "1").send().await.expect(200).text();
+    assert!(told.contains(r#""memory":"stale""#), "{told}");
+    edge.get("/a/1").await.expect(200).cache("fwd=stale; fwd-status=304");
+    assert_eq!(edge.metric(r#"vanne_purges_total{force="soft",kind="url",told="process"}"#), Some(1.0));
+    edge.finish().await;
+}
+
+#[tokio::test]
+async fn only_addresses_that_are_allowed_may_purge() {
+    let origin = shop().await;
+    let trusting = "[server]\ntrusted_proxies = [\"127.0.0.1\"]\n";
+    let edge = purgeable(&origin, trusting).await;
+    edge.get("/a/1").await.expect(200);
+    // The proxy may, its clients may not.
+    let refused = edge.request("PURGE", "/a/1").header("x-forwarded-for", "192.0.2.9").send().await;
+    refused.expect(403);
+    edge.get("/a/1").await.expect(200).cache("vanne-mem; hit");
+    edge.request("PURGE", "/a/1").send().await.expect(200);
+    edge.get("/a/1").await.expect(200).cache("fwd=uri-miss; stored");
+    edge.request("BAN", "/a/1").send().await.expect(400);
+    edge.finish().await;
+}
+
+#[tokio::test]
+async fn where_nobody_may_purge_it_is_a_method_like_any_other() {
+    let origin = Origin::new().on("/a", reply(405)).start().await;
+    let edge = Edge::serving(&origin).start().await;
+    edge.request("PURGE", "/a").send().await.expect(405);
+    assert_eq!(origin.last("/a").method, "PURGE");
+    edge.finish().await;
+}
+
+/// How often Redis was asked for a command.
+async fn calls(redis: &Redis, name: &str) -> u64 {
+    let told = redis.command(&["INFO", "commandstats"]).await.bytes();
+    let told = String::from_utf8_lossy(&told).into_owned();
+    let line = told.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{name}:calls=")));
+    line.and_then(|line| line.split(',').next()?.parse().ok()).unwrap_or(0)
+}
+
+/// Commands that Redis was asked for, but those of connecting and listening.
+async fn work(redis: &Redis) -> u64 {
+    let told = redis.command(&["INFO", "commandstats"]).await.bytes();
+    let told = String::from_utf8_lossy(&told).into_owned();
+    let calls = told.lines().filter_map(|line| {
+        let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+        let idle = ["xread", "info", "ping", "hello", "client", "config"];
+        let counts = !idle.iter().any(|idle| name.starts_with(idle));
+        counts.then(|| rest.split(',').next()?.parse::<u64>().ok()).flatten()
+    });
+    calls.sum()
+}
+
+#[tokio::test]
+async fn a_purge_costs_the_same_whatever_it_hits_and_is_counted_where_it_arrives() {
+    let redis = Redis::start().await;
+    let origin = shop().await;
+    let one = Edge::serving(&origin).with_token().redis(&redis.url()).start_with_redis().await;
+    let two = Edge::serving(&origin).with_token().redis(&redis.url()).start_with_redis().await;
+    for number in 0..300 {
+        one.get(&format!("/many/{number}")).await.expect(200);
+    }
+    one.get("/few/1").await.expect(200);
+    one.flush_redis().await;
+    // The leases of what was fetched are given back meanwhile.
+    poll_until("the leases to be given back", || async { calls(&redis, "eval").await == 602 }).await;
+    let mut costs = Vec::new();
+    for tag in ["few", "many"] {
+        let before = work(&redis).await;
+        purge(&one, &format!("{{\"tags\":[\"{tag}\"]}}")).await.expect(200);
+        costs.push(work(&redis).await - before);
+    }
+    assert_eq!(costs, [2, 2], "one message, and its stream lives on");
+    poll_until("both purges to arrive", || async {
+        one.metric("vanne_purges_received_total") == Some(2.0)
+            && two.metric("vanne_purges_received_total") == Some(2.0)
+    })
+    .await;
+    assert_eq!(two.metric("vanne_purge_lag_seconds_count"), Some(2.0));
+    assert_eq!(one.metric(r#"vanne_purges_total{force="hard",kind="tag",told="fleet"}"#), Some(2.0));
+    assert_eq!(two.metric(r#"vanne_purges_total{force="hard",kind="tag",told="fleet"}"#), Some(0.0));
+    one.finish().await;
+    two.finish().await;
+}

@@ -134,6 +134,13 @@ impl Process {
         self.ended.is_some()
     }
 
+    /// Waits until all that an ended process wrote was read.
+    pub async fn wait_for_ends(&self) {
+        // The readers of its pipes hold a share of what they read until then.
+        let read = || Arc::strong_count(&self.out) == 1 && Arc::strong_count(&self.err) == 1;
+        poll_until("the end of what it wrote", || async { read() }).await;
+    }
+
     /// What it wrote to standard output so far.
     pub fn stdout(&self) -> String {
         text(&self.out)

@@ -31,6 +31,9 @@ fn cache(name: &str, table: &CacheTable, reader: &mut Reader<'_>) -> Option<Cach
         memory: table.memory.value()?.0,
         max_object: table.max_object.value()?.0,
         memory_max_object: table.memory_max_object.optional()?.map(|size| size.0),
+        coalesce: *table.coalesce.value()?,
+        lease: time(&table.lease)?,
+        relay: *table.relay.value()?,
         wait_timeout: time(&table.wait_timeout)?,
     })
 }

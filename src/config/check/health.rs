@@ -107,7 +107,8 @@ fn grpc(table: &HealthTable) -> Option<HealthCheck> {
     })
 }
 
-fn statuses(list: &OneOrMany<Statuses<100, 599>>) -> Option<Vec<(u16, u16)>> {
+/// Statuses as inclusive ranges.
+pub fn statuses<const MIN: u16>(list: &OneOrMany<Statuses<MIN, 599>>) -> Option<Vec<(u16, u16)>> {
     Some(list.0.all()?.map(|statuses| (statuses.0, statuses.1)).collect())
 }
 

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 
 use super::tls;
 use crate::base::name::ListenerName;
-use crate::config::file::{File, ListenTable, time};
-use crate::config::kind::AdminAddress;
+use crate::config::file::{File, ListenTable, PurgeTable, time};
+use crate::config::kind::{AdminAddress, OrOff};
 use crate::config::problem::{Problem, Spot};
 use crate::config::read::{Reader, Set};
 use crate::guard::crowd::Room;
+use crate::guard::purger::Purgers;
 use crate::plan::{Admin, ClientLimits, Listener};
 
 /// The public listeners.
@@ -58,7 +59,23 @@ fn listener(name: &str, table: &ListenTable, reader: &mut Reader<'_>) -> Option<
         },
         https_port: tls::https_port(table, reader)?,
         tls: tls?,
+        purgers: match table.purge.value()? {
+            OrOff::On(table) => Some(purgers(table, reader)?),
+            OrOff::Off => None,
+        },
     })
+}
+
+fn purgers(table: &PurgeTable, reader: &mut Reader<'_>) -> Option<Purgers> {
+    let allowed = table.allow.value()?;
+    if allowed.complete && allowed.items.is_empty() {
+        reader.report(
+            Problem::of(&table.allow.spot, "nobody may purge")
+                .help("name an address or a network, like \"127.0.0.1\", or write purge = \"off\""),
+        );
+        return None;
+    }
+    Some(Purgers(allowed.all()?.map(|network| network.0).collect()))
 }
 
 /// Reports every listener, the operator's own included, whose address an earlier one has taken. An unwritten address of the operator's

@@ -3,6 +3,7 @@
 //! Every function answers `None` when a part is wrong, after its problem has been reported, and goes on with the others.
 
 mod caches;
+mod failures;
 mod health;
 mod listeners;
 mod routes;

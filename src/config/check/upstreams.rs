@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
+use super::failures;
 use super::health::health;
 use crate::balance::Method;
-use crate::balance::eject::Rules;
 use crate::balance::sticky::{Cookie, SameSite, Secure};
 use crate::base::name::UpstreamName;
-use crate::config::file::{
-    BalanceTable, EjectTable, File, PoolTable, Server, StickyTable, UpstreamTable, time,
-};
+use crate::config::file::{BalanceTable, File, PoolTable, Server, StickyTable, UpstreamTable, time};
 use crate::config::kind::{Balance, List, OrOff};
 use crate::config::problem::{Problem, Spot};
 use crate::config::read::{Reader, Set};
@@ -51,7 +49,12 @@ fn upstream(name: &str, table: &UpstreamTable, reader: &mut Reader<'_>) -> Optio
             OrOff::Off => None,
         },
         eject: match table.eject.value()? {
-            OrOff::On(table) => Some(eject(table, reader)?),
+            OrOff::On(table) => Some(failures::eject(table, reader)?),
+            OrOff::Off => None,
+        },
+        panic: table.panic.value()?.as_u32(),
+        breaker: match table.breaker.value()? {
+            OrOff::On(table) => Some(failures::breaker(table, reader)?),
             OrOff::Off => None,
         },
         sticky: match table.sticky.value()? {
@@ -154,20 +157,6 @@ fn total(table: &UpstreamTable, reader: &mut Reader<'_>) -> Option<Option<Durati
         return None;
     }
     Some(Some(total))
-}
-
-fn eject(table: &EjectTable, reader: &mut Reader<'_>) -> Option<Rules> {
-    let (first, most) = (time(&table.time)?, time(&table.max_time)?);
-    if most < first {
-        reader.report(
-            Problem::of(&table.time.spot, "an instance would be out for longer than `max_time`")
-                .also(&table.max_time.spot, "the longest time")
-                .help("write a longer `max_time`, or a shorter `time`"),
-        );
-        return None;
-    }
-    let (after, share) = (table.after.value()?.as_u32(), table.share.value()?.as_u32());
-    Some(Rules { after, time: first, most, share })
 }
 
 fn pool(table: &PoolTable) -> Option<Pool> {

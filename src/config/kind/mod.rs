@@ -10,7 +10,7 @@ mod word;
 pub use address::{Address, AdminAddress, HostName, HostPort, Network, RedisUrl};
 pub use group::{ByStatus, List, Named, OneOrMany, OrOff};
 pub use listen::{ClientAuth, FilePath};
-pub use number::{AnySize, AnyTime, Count, Size, Statuses, Threads, Time, Timeout};
+pub use number::{AnySize, AnyTime, Count, LeaseTime, Size, Statuses, Threads, Time, Timeout};
 pub use text::{
     Asked, CookieName, JsonPlace, JsonPointer, Label, Path, Prefix, Pseudonym, Regexp, Text, Token,
 };

@@ -18,12 +18,18 @@ pub struct Time<const MIN: u64>(pub Duration);
 pub type AnyTime = Time<0>;
 /// A duration of at least a millisecond: a zero would fail every request.
 pub type Timeout = Time<1>;
+/// The time of a lease: a shorter one ends when a packet is lost.
+pub type LeaseTime = Time<100>;
 
 const LONGEST: Duration = Duration::from_secs(3650 * 86_400);
 
 impl<const MIN: u64> FromText for Time<MIN> {
     fn what() -> String {
-        if MIN == 0 { "a duration".to_owned() } else { "a duration above zero".to_owned() }
+        match MIN {
+            0 => "a duration".to_owned(),
+            1 => "a duration above zero".to_owned(),
+            _ => format!("a duration of at least {}", show_duration(Duration::from_millis(MIN))),
+        }
     }
 
     const EXAMPLE: &'static str = "30s";

@@ -10,7 +10,7 @@ use super::group::List;
 use super::text::{CookieName, Label};
 use crate::balance::HashOn;
 use crate::balance::sticky::{SameSite, Secure};
-use crate::cache::{ClientDirectives, QueryRule, SetCookie, TtlMode};
+use crate::cache::{ClientDirectives, Coalesce, QueryRule, Relay, SetCookie, TtlMode};
 use crate::config::problem::Problem;
 use crate::config::read::{Node, Reader};
 use crate::config::setting::{FromText, Setting};
@@ -82,6 +82,18 @@ words! { SameSite, "a choice of which sites a cookie is sent from",
 words! { Priority, "a priority",
     "normal" => Self::Normal,
     "high" => Self::High,
+}
+
+words! { Coalesce, "a way to share fetches",
+    "fleet" => Self::Fleet,
+    "process" => Self::Process,
+    "off" => Self::Off,
+}
+
+words! { Relay, "a choice of what is relayed",
+    "streams" => Self::Streams,
+    "all" => Self::All,
+    "off" => Self::Off,
 }
 
 words! { TtlMode, "a ttl_mode",

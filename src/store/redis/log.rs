@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `{prefix}:v1:{fleet}:purges` | a stream of purges; a message's id is the purge's epoch |
 //! | `{prefix}:v1:{fleet}:changes` | a stream of keys whose answers a change made invalid |
+//! | `{prefix}:v1:{fleet}:landed` | a stream of fetches that ended while another gateway waited (`redis/lease.rs`) |
 //!
 //! Streams rather than publish and subscribe: who was away reads on where it stopped, and who cannot, because the rest is lost, knows it. Redis makes
 //! the ids from its clock, always greater than the last, so that even a stream that was lost and begun anew repeats none. The oldest purge of
@@ -18,7 +19,7 @@ use ::redis::{Cmd, Value};
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use super::{CONNECT, FLEET, Failure, Node, PAUSE, Pipe, Shared, lock};
+use super::{CONNECT, FLEET, Failure, Node, PAUSE, Pipe, Shared, lock, millis};
 use crate::cache::purge::{Epoch, Force, Label, Target};
 use crate::store::memory::Hash;
 
@@ -42,7 +43,7 @@ const FORM: u8 = 1;
 
 /// The id of a message: milliseconds and a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-struct Id(u64, u64);
+pub(super) struct Id(u64, u64);
 
 impl Id {
     fn parse(text: &[u8]) -> Option<Self> {
@@ -57,7 +58,7 @@ impl Id {
         (self.0 << (NUMBER + OWN)) | (self.1.min((1 << NUMBER) - 1) << OWN)
     }
 
-    fn text(self) -> String {
+    pub(super) fn text(self) -> String {
         format!("{}-{}", self.0, self.1)
     }
 }
@@ -68,6 +69,7 @@ pub(super) struct Standing {
     purges: Id,
     /// `None`: the streams were never read.
     changes: Option<Id>,
+    landed: Id,
     pending: Vec<(Box<[Label]>, Force)>,
     told_deaf: bool,
 }
@@ -198,6 +200,10 @@ impl Shared {
     async fn listen(&self, node: &Node) -> Result<(), Failure> {
         let mut connection = self.open_log(node).await?;
         self.catch_up(&mut connection).await?;
+        let landed = self.edge(&mut connection, "XREVRANGE", &self.landed_key()).await?;
+        lock(&self.standing).landed = landed.unwrap_or_default();
+        // Whoever waited before asks again, now that messages arrive.
+        self.leases.cut();
         self.purges.hears();
         let mut heard = self.clock.wall();
         loop {
@@ -211,6 +217,7 @@ impl Shared {
                 Err(_) => Err(Failure::Timeout),
             };
             self.purges.is_deaf_since(heard);
+            self.leases.cut();
             return ended;
         }
     }
@@ -218,6 +225,14 @@ impl Shared {
     /// A failover may leave the connection standing, and the log elsewhere.
     fn still_holds_the_log(&self, node: &Node) -> bool {
         self.node(FLEET).is_some_and(|now| std::ptr::eq(&*now, node)) && node.is_connected()
+    }
+
+    /// A connection of one's own to where the log lies.
+    pub(super) async fn open_another_log(&self) -> Result<MultiplexedConnection, Failure> {
+        match self.node(FLEET) {
+            Some(node) => self.open_log(&node).await,
+            None => Err(Failure::Connection),
+        }
     }
 
     async fn open_log(&self, node: &Node) -> Result<MultiplexedConnection, Failure> {
@@ -296,17 +311,27 @@ impl Shared {
 
     /// Waits for messages and takes them.
     async fn next(&self, connection: &mut MultiplexedConnection) -> Result<(), Failure> {
-        let (purges, changes) = {
+        let after = {
             let standing = lock(&self.standing);
-            (standing.purges.text(), standing.changes.unwrap_or_default().text())
+            [standing.purges, standing.changes.unwrap_or_default(), standing.landed].map(Id::text)
         };
-        let names = [self.purges_key(), self.changes_key()];
+        let names = [self.purges_key(), self.changes_key(), self.landed_key()];
         let mut command = ::redis::cmd("XREAD");
         command.arg("COUNT").arg(READ).arg("BLOCK").arg(millis(BLOCK));
-        command.arg("STREAMS").arg(&names[..]).arg(purges).arg(changes);
+        command.arg("STREAMS").arg(&names[..]).arg(&after[..]);
         let answer = ask(connection, &command).await?;
         self.take_changes(messages_of(answer.clone(), &names[1]));
-        self.take_purges(messages_of(answer, &names[0]));
+        let purges = messages_of(answer.clone(), &names[0]);
+        let now = self.clock.wall();
+        for (id, _) in &purges {
+            self.metrics.purge_received(Duration::from_millis(now.as_millis().saturating_sub(id.0)));
+        }
+        self.take_purges(purges);
+        // Last: who is told that an answer is there must know what was purged before.
+        for (id, message) in messages_of(answer, &names[2]) {
+            lock(&self.standing).landed = id;
+            self.take_landed(&message);
+        }
         Ok(())
     }
 
@@ -344,12 +369,8 @@ impl Shared {
     }
 }
 
-async fn ask(connection: &mut MultiplexedConnection, command: &Cmd) -> Result<Value, Failure> {
+pub(super) async fn ask(connection: &mut MultiplexedConnection, command: &Cmd) -> Result<Value, Failure> {
     command.query_async::<Value>(connection).await.map_err(|e| Failure::of(&e))
-}
-
-pub(super) fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn form(labels: &[Label], force: Force) -> Vec<u8> {
@@ -370,7 +391,7 @@ fn read_form(form: &[u8]) -> Option<(Vec<Label>, Force)> {
 }
 
 /// The messages of one stream in the answer to XREAD.
-fn messages_of(answer: Value, name: &str) -> Vec<(Id, Bytes)> {
+pub(super) fn messages_of(answer: Value, name: &str) -> Vec<(Id, Bytes)> {
     let streams: Vec<(Value, Value)> = match answer {
         Value::Map(streams) => streams,
         Value::Array(streams) => streams.into_iter().filter_map(pair).collect(),

@@ -90,6 +90,12 @@ impl Node {
         }
     }
 
+    /// Waits until there are none.
+    pub async fn lost(&self) {
+        // It fails only when the node is gone.
+        let _ = self.link.subscribe().wait_for(|link| !matches!(link, Link::Up(_))).await;
+    }
+
     /// Waits until its connections change.
     pub async fn changed(&self) {
         // It fails only when the node is gone.

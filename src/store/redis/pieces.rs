@@ -20,8 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::log::millis;
-use super::{Failure, Node, PAUSE, Pipe, Shared, Trouble, WRITE, lifetime};
+use super::{Failure, Node, PAUSE, Pipe, Shared, Trouble, WRITE, lifetime, millis};
 use crate::base::clock::{MonoTime, WallTime};
 use crate::base::dice::Dice;
 use crate::cache::record::{self, Apart, Coding, Packed};

@@ -79,8 +79,8 @@ pub enum StartError {
         /// What was wrong.
         source: std::io::Error,
     },
-    /// The Redis URL does not read.
-    #[error("redis.url: {0}")]
+    /// The Redis URL does not read, or a file that it needs.
+    #[error("redis.{0}")]
     Redis(String),
 }
 

@@ -179,7 +179,7 @@ pub enum AccessLog {
 /// The shared store.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Redis {
-    /// `redis://[user[:password]@]host[:port][/db]` or `redis+unix:///path`. Holds a secret: its `Debug` hides it.
+    /// As [`crate::base::redis_url::RedisUrl`] reads it. Holds a secret: its `Debug` hides it.
     pub url: String,
     /// The budget of one operation; past it the answer counts as a miss.
     pub timeout: Duration,
@@ -187,6 +187,25 @@ pub struct Redis {
     pub prefix: String,
     /// While purges made elsewhere do not arrive: how long an answer is trusted after it was last known to be right.
     pub trust: Duration,
+    /// The file that holds the password; read again for every connection. `None`: that of `url`, if any.
+    pub password_file: Option<PathBuf>,
+    /// TLS, when `url` asks for it.
+    pub tls: RedisTls,
+}
+
+/// How the other side of TLS is known, and we to it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RedisTls {
+    /// The file of the certificates that are trusted (PEM); `None`: those of the system.
+    pub ca: Option<PathBuf>,
+    /// The file of our own certificate and those that vouch for it (PEM); given with `key`.
+    pub certificate: Option<PathBuf>,
+    /// The file of its key (PEM).
+    pub key: Option<PathBuf>,
+    /// The name its certificate must hold; `None`: the host.
+    pub name: Option<String>,
+    /// Take any certificate.
+    pub insecure: bool,
 }
 
 impl std::fmt::Debug for Redis {
@@ -196,6 +215,8 @@ impl std::fmt::Debug for Redis {
             .field("timeout", &self.timeout)
             .field("prefix", &self.prefix)
             .field("trust", &self.trust)
+            .field("password_file", &self.password_file)
+            .field("tls", &self.tls)
             .finish()
     }
 }
@@ -421,6 +442,8 @@ pub struct Cache {
     pub memory: ByteSize,
     /// Larger answers are passed on and not stored.
     pub max_object: ByteSize,
+    /// Larger answers are kept in Redis alone; at most `max_object`. `None`: `max_object`, but no more than [`MEMORY_OBJECT`] where there is a Redis.
+    pub memory_max_object: Option<ByteSize>,
     /// Among whom one fetch serves all who ask.
     pub coalesce: Coalesce,
     /// How long a gateway may fetch for the fleet without a sign of life.
@@ -431,12 +454,16 @@ pub struct Cache {
     pub wait_timeout: Duration,
 }
 
+/// The largest answer kept in memory over a Redis when nothing else is said.
+pub const MEMORY_OBJECT: ByteSize = ByteSize::mib(8);
+
 impl Cache {
     /// Whether `next` finds what this one stored, and means the same by it.
     pub fn keeps_what_is_stored(&self, next: &Self) -> bool {
         self.name == next.name
             && self.memory == next.memory
             && self.max_object == next.max_object
+            && self.memory_max_object == next.memory_max_object
             && self.rules.key == next.rules.key
     }
 }

@@ -13,9 +13,9 @@ use crate::plan::{self, Plan};
 use crate::proxy::live::{Cache, Live, Upstream};
 use crate::proxy::sticky::Sticky;
 use crate::proxy::tls;
-use crate::store::Store;
 use crate::store::flight::Flights;
 use crate::store::redis::RedisTier;
+use crate::store::{Sizes, Store};
 use crate::upstream::Group;
 use crate::upstream::retries::Retries;
 use crate::ward::Ward;
@@ -136,7 +136,8 @@ fn cache(
         };
         same_redis.then_some(cache)
     });
-    let store = || Store::new(plan.memory, plan.max_object, redis.clone(), clock.clone(), numbers.clone());
+    let sizes = sizes(plan, redis.is_some());
+    let store = || Store::new(plan.memory, sizes, redis.clone(), clock.clone(), numbers.clone());
     Cache {
         name: plan.name.to_string(),
         rules: plan.rules.clone(),
@@ -144,11 +145,17 @@ fn cache(
         uses: (plan.rules.min_uses > 1)
             .then(|| known.and_then(|cache| cache.uses.clone()).unwrap_or_default()),
         flights: known.map_or_else(|| Arc::new(Flights::default()), |cache| cache.flights.clone()),
-        max_object: plan.max_object.0,
         coalesce: plan.coalesce,
         lease: plan.lease,
         relay: plan.relay,
         wait_timeout: plan.wait_timeout,
         metrics: numbers,
     }
+}
+
+/// What is too large for memory is kept in Redis alone; without one all that is stored lies in memory.
+fn sizes(plan: &plan::Cache, redis: bool) -> Sizes {
+    let unsaid = if redis { plan::MEMORY_OBJECT } else { plan.max_object };
+    let memory = plan.memory_max_object.unwrap_or(unsaid).min(plan.max_object);
+    Sizes { memory, stored: if redis { plan.max_object } else { memory } }
 }

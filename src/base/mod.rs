@@ -1,4 +1,4 @@
-//! What every layer stands on: time, chance, names, units, and a view of header fields.
+//! What every layer stands on: time, chance, names, units, addresses of Redis, and a view of header fields.
 //!
 //! Nothing here imports anything of this crate.
 
@@ -6,4 +6,5 @@ pub mod clock;
 pub mod dice;
 pub mod fields;
 pub mod name;
+pub mod redis_url;
 pub mod unit;

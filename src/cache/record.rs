@@ -55,10 +55,13 @@ pub struct ReuseRule {
 
 /// What is kept under a key.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "none is kept: each is taken apart where it was read")]
 pub enum Stored {
     /// An answer, the last purge known when its making began, and its body.
     Answer(Record, Epoch, Bytes),
+    /// The same with a body that was compressed.
+    Packed(Record, Epoch, Packed),
+    /// The same with a body that lies apart, in pieces.
+    Apart(Record, Epoch, Apart),
     /// The answers under this key vary: the fields that choose, and the generation whose variants count.
     Variants(Variants),
 }
@@ -72,6 +75,52 @@ pub struct Variants {
     pub names: Vec<HeaderName>,
     /// Part of every variant's name: a new one leaves all old variants unreachable at once.
     pub generation: u64,
+}
+
+/// How stored bytes were compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Coding {
+    /// Not at all.
+    Plain,
+    /// Zstandard (RFC 8878).
+    Zstd,
+    /// The LZ4 block format.
+    Lz4,
+}
+
+/// Bytes as they are stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packed {
+    /// How they were compressed.
+    pub coding: Coding,
+    /// What they were before, in bytes.
+    pub length: u64,
+    /// What they are now.
+    pub bytes: Bytes,
+}
+
+/// Where a body lies that is too large for one value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Apart {
+    /// Part of the name and of the checksum of every piece, and never used twice: pieces of two answers cannot be taken for one another's.
+    pub generation: u64,
+    /// The body's length in bytes.
+    pub length: u64,
+    /// The length of every piece but the last, in bytes; at least 1.
+    pub piece: u32,
+}
+
+impl Apart {
+    /// The number of pieces.
+    pub fn count(&self) -> u64 {
+        self.length.div_ceil(u64::from(self.piece.max(1)))
+    }
+
+    /// The length of one piece; 0 past the last.
+    pub fn length_of(&self, index: u64) -> u64 {
+        let piece = u64::from(self.piece);
+        self.length.saturating_sub(index.saturating_mul(piece)).min(piece)
+    }
 }
 
 /// Why stored bytes cannot be used: they count as a miss.
@@ -121,6 +170,9 @@ const HEAD: usize = PREAMBLE.len() + 8;
 
 const ANSWER: u8 = 1;
 const VARIANTS: u8 = 2;
+const PACKED: u8 = 3;
+const APART: u8 = 4;
+const PIECE: u8 = 5;
 
 /// The bytes of a stored [`Variants`] that stand before its checksum, and where its content begins: two forms with the same
 /// bytes in `..VARIANTS_SUM.start` and in `VARIANTS_SUM.end..len - 8` name the same fields under the same key, whatever their generations.
@@ -130,6 +182,8 @@ pub const VARIANTS_SUM: std::ops::Range<usize> = PREAMBLE.len()..HEAD;
 pub fn encode(stored: &Stored) -> Vec<u8> {
     match stored {
         Stored::Answer(record, epoch, body) => encode_answer(record, *epoch, std::slice::from_ref(body)),
+        Stored::Packed(record, epoch, packed) => encode_packed(record, *epoch, packed),
+        Stored::Apart(record, epoch, apart) => encode_apart(record, *epoch, apart),
         Stored::Variants(variants) => encode_variants(variants),
     }
 }
@@ -138,27 +192,7 @@ pub fn encode(stored: &Stored) -> Vec<u8> {
 pub fn encode_answer(record: &Record, epoch: Epoch, body: &[Bytes]) -> Vec<u8> {
     let length = body.iter().map(Bytes::len).sum();
     let mut out = Writer::begin(ANSWER, length);
-    out.number(epoch);
-    out.bytes(&record.key);
-    out.raw(&record.status.as_u16().to_le_bytes());
-    out.number(record.received.as_millis());
-    for time in [
-        record.initial_age,
-        record.lifetime,
-        record.stale_while_revalidate,
-        record.stale_if_error,
-        record.keep,
-    ] {
-        out.duration(time);
-    }
-    out.raw(&[source_code(record.source), reuse_bits(record.reuse)]);
-    out.names(&record.vary);
-    out.variant(&record.variant);
-    out.length(record.fields.len());
-    for (name, value) in &record.fields {
-        out.bytes(name.as_str().as_bytes());
-        out.bytes(value.as_bytes());
-    }
+    out.head(record, epoch);
     out.number(length as u64);
     for piece in body {
         out.raw(piece);
@@ -166,11 +200,82 @@ pub fn encode_answer(record: &Record, epoch: Epoch, body: &[Bytes]) -> Vec<u8> {
     out.finish()
 }
 
+fn encode_packed(record: &Record, epoch: Epoch, packed: &Packed) -> Vec<u8> {
+    let mut out = Writer::begin(PACKED, packed.bytes.len());
+    out.head(record, epoch);
+    out.packed(packed);
+    out.finish()
+}
+
+/// The place comes first, so that who only removes need not read the rest ([`apart_at_front`]).
+pub fn encode_apart(record: &Record, epoch: Epoch, apart: &Apart) -> Vec<u8> {
+    let mut out = Writer::begin(APART, 0);
+    out.apart(apart);
+    out.head(record, epoch);
+    out.finish()
+}
+
+/// Writes one piece of a body that lies apart.
+pub fn encode_piece(generation: u64, index: u64, packed: &Packed) -> Vec<u8> {
+    let mut out = Writer::begin(PIECE, packed.bytes.len());
+    out.number(generation);
+    out.number(index);
+    out.packed(packed);
+    out.finish()
+}
+
+/// Reads one piece; it must be this one. Never panics, whatever the bytes; what is read shares them.
+///
+/// # Errors
+/// When the bytes are not what [`encode_piece`] wrote for this generation and index.
+pub fn decode_piece(bytes: Bytes, generation: u64, index: u64) -> Result<Packed, Damage> {
+    let mut reader = unsealed(bytes)?;
+    if reader.byte()? != PIECE || reader.number()? != generation || reader.number()? != index {
+        return Err(Damage::Content);
+    }
+    reader.packed()
+}
+
+/// How many bytes of a stored form [`apart_at_front`] needs.
+pub const APART_FRONT: usize = HEAD + 1 + 8 + 8 + 4;
+
+/// Where the body lies, from the first [`APART_FRONT`] bytes of a stored form; `None`: not apart. The checksum is not looked at, since it is
+/// over the rest as well: only good for removing.
+pub fn apart_at_front(front: &[u8]) -> Option<Apart> {
+    if front.len() < APART_FRONT || !front.starts_with(&PREAMBLE) || front[HEAD] != APART {
+        return None;
+    }
+    Reader { bytes: Bytes::copy_from_slice(&front[HEAD + 1..]) }.apart().ok()
+}
+
 /// Reads the stored form. Never panics, whatever the bytes; the body shares them.
 ///
 /// # Errors
 /// When the bytes are not exactly what [`encode`] wrote.
 pub fn decode(bytes: Bytes) -> Result<Stored, Damage> {
+    let mut reader = unsealed(bytes)?;
+    match reader.byte()? {
+        ANSWER => reader.answer(),
+        VARIANTS => reader.variants(),
+        PACKED => {
+            let (record, epoch) = reader.head()?;
+            Ok(Stored::Packed(record, epoch, reader.packed()?))
+        }
+        APART => {
+            let apart = reader.apart()?;
+            let (record, epoch) = reader.head()?;
+            if reader.bytes.is_empty() {
+                Ok(Stored::Apart(record, epoch, apart))
+            } else {
+                Err(Damage::Length)
+            }
+        }
+        _ => Err(Damage::Content),
+    }
+}
+
+/// What stands behind the magic word, the version and the checksum.
+fn unsealed(bytes: Bytes) -> Result<Reader, Damage> {
     if bytes.len() < HEAD {
         return Err(if bytes.starts_with(&PREAMBLE) { Damage::Length } else { Damage::Format });
     }
@@ -183,11 +288,7 @@ pub fn decode(bytes: Bytes) -> Result<Stored, Damage> {
     if sum != xxhash_rust::xxh3::xxh3_64(&reader.bytes) {
         return Err(Damage::Checksum);
     }
-    match reader.byte()? {
-        ANSWER => reader.answer(),
-        VARIANTS => reader.variants(),
-        _ => Err(Damage::Content),
-    }
+    Ok(reader)
 }
 
 /// The generation stands last and has a fixed length, so that forms which differ only in it can be compared without reading them
@@ -215,6 +316,42 @@ impl Writer {
         let sum = xxhash_rust::xxh3::xxh3_64(&self.0[HEAD..]);
         self.0[PREAMBLE.len()..HEAD].copy_from_slice(&sum.to_le_bytes());
         self.0
+    }
+
+    fn head(&mut self, record: &Record, epoch: Epoch) {
+        self.number(epoch);
+        self.bytes(&record.key);
+        self.raw(&record.status.as_u16().to_le_bytes());
+        self.number(record.received.as_millis());
+        for time in [
+            record.initial_age,
+            record.lifetime,
+            record.stale_while_revalidate,
+            record.stale_if_error,
+            record.keep,
+        ] {
+            self.duration(time);
+        }
+        self.raw(&[source_code(record.source), reuse_bits(record.reuse)]);
+        self.names(&record.vary);
+        self.variant(&record.variant);
+        self.length(record.fields.len());
+        for (name, value) in &record.fields {
+            self.bytes(name.as_str().as_bytes());
+            self.bytes(value.as_bytes());
+        }
+    }
+
+    fn packed(&mut self, packed: &Packed) {
+        self.raw(&[coding_code(packed.coding)]);
+        self.number(packed.length);
+        self.raw(&packed.bytes);
+    }
+
+    fn apart(&mut self, apart: &Apart) {
+        self.number(apart.generation);
+        self.number(apart.length);
+        self.raw(&apart.piece.to_le_bytes());
     }
 
     fn raw(&mut self, bytes: &[u8]) {
@@ -269,6 +406,15 @@ struct Reader {
 
 impl Reader {
     fn answer(mut self) -> Result<Stored, Damage> {
+        let (record, epoch) = self.head()?;
+        let length = usize::try_from(self.number()?).map_err(|_| Damage::Length)?;
+        if length != self.bytes.len() {
+            return Err(Damage::Length);
+        }
+        Ok(Stored::Answer(record, epoch, self.bytes))
+    }
+
+    fn head(&mut self) -> Result<(Record, Epoch), Damage> {
         let epoch = self.number()?;
         let record = Record {
             key: Arc::from(&self.bytes()?[..]),
@@ -285,11 +431,23 @@ impl Reader {
             variant: self.variant()?,
             fields: self.fields()?,
         };
-        let length = usize::try_from(self.number()?).map_err(|_| Damage::Length)?;
-        if length != self.bytes.len() {
+        Ok((record, epoch))
+    }
+
+    /// All that is left.
+    fn packed(mut self) -> Result<Packed, Damage> {
+        let coding = coding_of(self.byte()?)?;
+        let length = self.number()?;
+        if coding == Coding::Plain && length != self.bytes.len() as u64 {
             return Err(Damage::Length);
         }
-        Ok(Stored::Answer(record, epoch, self.bytes))
+        Ok(Packed { coding, length, bytes: self.bytes })
+    }
+
+    fn apart(&mut self) -> Result<Apart, Damage> {
+        let (generation, length) = (self.number()?, self.number()?);
+        let piece = u32::from_le_bytes(self.array()?);
+        if piece == 0 { Err(Damage::Content) } else { Ok(Apart { generation, length, piece }) }
     }
 
     fn variants(mut self) -> Result<Stored, Damage> {
@@ -384,6 +542,23 @@ const SOURCES: [LifetimeSource; 8] = [
     LifetimeSource::Header,
 ];
 
+fn coding_code(coding: Coding) -> u8 {
+    match coding {
+        Coding::Plain => 0,
+        Coding::Zstd => 1,
+        Coding::Lz4 => 2,
+    }
+}
+
+fn coding_of(code: u8) -> Result<Coding, Damage> {
+    match code {
+        0 => Ok(Coding::Plain),
+        1 => Ok(Coding::Zstd),
+        2 => Ok(Coding::Lz4),
+        _ => Err(Damage::Content),
+    }
+}
+
 fn source_code(source: LifetimeSource) -> u8 {
     match source {
         LifetimeSource::None => 0,
@@ -449,6 +624,23 @@ mod tests {
         Variants { key: Arc::from(&b"key"[..]), names: record().vary, generation }
     }
 
+    fn packed(coding: Coding) -> Packed {
+        let length = if coding == Coding::Plain { 5 } else { 400 };
+        Packed { coding, length, bytes: Bytes::from_static(b"bytes") }
+    }
+
+    const APART: Apart = Apart { generation: 9, length: 1_000_001, piece: 1000 };
+
+    fn every_kind() -> Vec<Stored> {
+        let mut kinds =
+            vec![answer(), Stored::Variants(variants(u64::MAX)), Stored::Apart(record(), 7, APART)];
+        kinds.extend(
+            [Coding::Plain, Coding::Zstd, Coding::Lz4]
+                .map(|coding| Stored::Packed(record(), 7, packed(coding))),
+        );
+        kinds
+    }
+
     /// The stored form of this content, with a checksum that is right: what only a forger or another version would write.
     fn sealed(content: &[u8]) -> Bytes {
         let mut out = PREAMBLE.to_vec();
@@ -459,8 +651,44 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back_the_same() {
-        for stored in [answer(), Stored::Variants(variants(u64::MAX))] {
+        for stored in every_kind() {
             assert_eq!(decode(encode(&stored).into()), Ok(stored));
+        }
+    }
+
+    #[test]
+    fn a_piece_reads_back_as_itself_and_as_no_other() {
+        for coding in [Coding::Plain, Coding::Zstd, Coding::Lz4] {
+            let form = Bytes::from(encode_piece(9, 3, &packed(coding)));
+            assert_eq!(decode_piece(form.clone(), 9, 3), Ok(packed(coding)));
+            assert_eq!(decode_piece(form.clone(), 9, 4), Err(Damage::Content));
+            assert_eq!(decode_piece(form.clone(), 8, 3), Err(Damage::Content));
+            assert!(decode(form.clone()).is_err(), "a piece is no answer");
+            for at in 0..form.len() {
+                let mut bytes = form.to_vec();
+                bytes[at] ^= 1;
+                assert!(decode_piece(bytes.into(), 9, 3).is_err(), "byte {at}");
+                assert!(decode_piece(form.slice(..at), 9, 3).is_err(), "cut at {at}");
+            }
+        }
+        assert!(decode_piece(encode(&answer()).into(), 9, 3).is_err(), "an answer is no piece");
+    }
+
+    #[test]
+    fn where_a_body_lies_is_told_by_the_front_alone() {
+        let form = encode(&Stored::Apart(record(), 7, APART));
+        assert_eq!(apart_at_front(&form[..APART_FRONT]), Some(APART));
+        assert_eq!(apart_at_front(&form[..APART_FRONT - 1]), None);
+        assert_eq!(apart_at_front(&encode(&answer())[..APART_FRONT]), None);
+    }
+
+    #[test]
+    fn all_pieces_but_the_last_have_one_length() {
+        for (length, lengths) in [(0, &[][..]), (1, &[1]), (10, &[10]), (11, &[10, 1]), (30, &[10, 10, 10])] {
+            let apart = Apart { generation: 0, length, piece: 10 };
+            let found: Vec<u64> = (0..apart.count()).map(|index| apart.length_of(index)).collect();
+            assert_eq!(found, lengths);
+            assert_eq!(apart.length_of(apart.count()), 0);
         }
     }
 
@@ -525,7 +753,7 @@ mod tests {
             (good[..good.len() - 1].to_vec(), Damage::Checksum),
             ([&good[..], b"x"].concat(), Damage::Checksum),
             (sealed(b"").to_vec(), Damage::Length),
-            (sealed(b"\x03").to_vec(), Damage::Content),
+            (sealed(b"\x09").to_vec(), Damage::Content),
             (sealed(b"\x02\xff\xff\xff\xff").to_vec(), Damage::Length),
             (sealed(b"\x02\0\0\0\0\xff\xff\xff\xff").to_vec(), Damage::Length),
         ] {
@@ -599,8 +827,8 @@ mod tests {
         }
 
         #[test]
-        fn changed_content_under_a_right_checksum_never_panics(at in 0usize..150, to in any::<u8>(), marker in any::<bool>()) {
-            let stored = if marker { Stored::Variants(variants(3)) } else { answer() };
+        fn changed_content_under_a_right_checksum_never_panics(at in 0usize..150, to in any::<u8>(), kind in 0usize..6) {
+            let stored = every_kind().swap_remove(kind);
             let mut content = encode(&stored).split_off(HEAD);
             let at = at % content.len();
             content[at] = to;
@@ -608,8 +836,8 @@ mod tests {
         }
 
         #[test]
-        fn a_flipped_bit_anywhere_is_damage(at in any::<prop::sample::Index>(), bit in 0u8..8, marker in any::<bool>()) {
-            let stored = if marker { Stored::Variants(variants(3)) } else { answer() };
+        fn a_flipped_bit_anywhere_is_damage(at in any::<prop::sample::Index>(), bit in 0u8..8, kind in 0usize..6) {
+            let stored = every_kind().swap_remove(kind);
             let mut bytes = encode(&stored);
             let at = at.index(bytes.len());
             bytes[at] ^= 1 << bit;
@@ -617,8 +845,8 @@ mod tests {
         }
 
         #[test]
-        fn a_cut_anywhere_is_damage(at in any::<prop::sample::Index>(), marker in any::<bool>()) {
-            let stored = if marker { Stored::Variants(variants(3)) } else { answer() };
+        fn a_cut_anywhere_is_damage(at in any::<prop::sample::Index>(), kind in 0usize..6) {
+            let stored = every_kind().swap_remove(kind);
             let bytes = Bytes::from(encode(&stored));
             prop_assert!(decode(bytes.slice(..at.index(bytes.len()))).is_err());
         }

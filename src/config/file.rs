@@ -231,8 +231,9 @@ table! {
 table! {
     /// The store that all gateways share.
     RedisTable {
-        /// redis://[user[:password]@]host[:port][/database] or redis+unix:///path; empty for none: the memory tier alone.
-        /// REDIS_URL or --redis-url set it, too.
+        /// redis://[user[:password]@]host[:port][/database]; rediss:// for TLS; redis+unix:///path;
+        /// redis+sentinel://host,host/master; redis+cluster://host,host. Empty for none: the memory tier alone. REDIS_URL or --redis-url
+        /// set it, too.
         url: RedisUrl = "", or "redis://127.0.0.1:6379";
         /// The budget of one operation; past it the answer counts as not stored and the instances are asked.
         timeout: Timeout = "50ms", or "80ms";
@@ -241,6 +242,26 @@ table! {
         /// While Redis cannot tell what other gateways purge: how long an answer is served after it was last known to be right, before
         /// the instances are asked to confirm it.
         trust: AnyTime = "10s", or "1m";
+        /// The file that holds the password, in place of one in the url. It is read again for every connection.
+        password_file: Text = absent, or "/run/secrets/redis";
+        /// TLS, for a url that begins with rediss.
+        tls: RedisTlsTable = {}, or { ca = "/etc/vanne/ca.pem" };
+    }
+}
+
+table! {
+    /// TLS to Redis.
+    RedisTlsTable {
+        /// The file of the certificates that are trusted (PEM). Not written: those of the system.
+        ca: Text = absent, or "/etc/vanne/ca.pem";
+        /// The file of our own certificate (PEM), for a Redis that asks for one.
+        cert: Text = absent, or "/etc/vanne/client.pem";
+        /// The file of its key (PEM).
+        key: Text = absent, or "/etc/vanne/client.key";
+        /// The name its certificate must hold. Not written: the host of the url, or what a Sentinel or a Cluster tells.
+        name: HostName = absent, or "redis.internal";
+        /// Whether any certificate is taken: whoever stands between can then read and change everything.
+        insecure: bool = false, or true;
     }
 }
 
@@ -537,8 +558,11 @@ table! {
         ttl_by_status: ByStatus<AnyTime> = {}, or { "404" = "10s", "500-599" = "1s" };
         /// The share of the memory tier that this cache may fill.
         memory: Size<65_536, { u64::MAX }> = "256MiB", or "64MiB";
-        /// Larger answers are passed on and not stored.
+        /// Larger answers are passed on and not stored. Where there is a Redis it may be large ("1GiB"): large answers are written to it and read
+        /// from it piece by piece, and never held as a whole.
         max_object: Size<1, { u64::MAX }> = "8MiB", or "1MiB";
+        /// Larger answers are kept in Redis alone. Not written: "8MiB" at most; without a Redis whatever is stored is kept in memory.
+        memory_max_object: Size<1, { u64::MAX }> = absent, or "512KiB";
         /// For this long past freshness, serve the old answer at once and fetch a new one meanwhile, unless the origin says otherwise.
         stale_while_revalidate: AnyTime = "0s", or "10m";
         /// For this long past freshness, serve the old answer when the instances fail (unreachable, too late, 500, 502, 503 or 504), unless

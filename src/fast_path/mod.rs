@@ -456,7 +456,13 @@ mod tests {
             let plan = plan.unwrap_or_else(|problems| panic!("{}", problems.render(false)));
             let (clock, metrics) = (Arc::new(Clock::start()), Metrics::new(&plan));
             let store = |c: &crate::plan::Cache| {
-                Store::new(c.memory, c.max_object, None, clock.clone(), metrics.cache(&c.name))
+                Store::new(
+                    c.memory,
+                    crate::store::Sizes::of(c.max_object),
+                    None,
+                    clock.clone(),
+                    metrics.cache(&c.name),
+                )
             };
             let stores = plan.caches.iter().map(store).collect();
             let ward = Ward::new(&plan, None, &clock, &metrics, None);

@@ -363,7 +363,8 @@ impl CacheMetrics {
         self.0.leases.with([result], IntCounter::inc);
     }
 
-    /// An answer was stored, or why not (`stored`, or a word of `cache::policy::Refuse`, or `too-large`, `truncated`).
+    /// An answer was stored, or why not (`stored`, or a word of `cache::policy::Refuse`, or `too-large`, `truncated`, `redis` (it was too large
+    /// for memory, and Redis did not take it)).
     pub fn store(&self, result: &'static str) {
         self.0.stores.with([result], IntCounter::inc);
     }
@@ -387,7 +388,9 @@ impl RedisMetrics {
         self.0.commands.with([command], |series| series.observe(took.as_secs_f64()));
     }
 
-    /// A failure: `timeout`, `connection`, `response`, `damaged`, `circuit-open`, `dropped` (a write given up because the queue was full).
+    /// A failure: `timeout`, `connection`, `tls`, `sign-in`, `loading`, `moved`, `full`, `read-only`, `forbidden`, `response` (any other error),
+    /// `damaged`, `missing` (a piece of a large body), `circuit-open`,
+    /// `dropped` (a write given up because Redis was too far behind).
     pub fn error(&self, kind: &'static str) {
         self.0.errors.with([kind], IntCounter::inc);
     }
@@ -951,10 +954,24 @@ const LEASES: [[&str; 1]; 10] = [
     ["unknown"],
     ["lost"],
 ];
-const STORES: [[&str; 1]; 3] = [["stored"], ["too-large"], ["truncated"]];
+const STORES: [[&str; 1]; 4] = [["stored"], ["too-large"], ["truncated"], ["redis"]];
 const COMMANDS: [[&str; 1]; 5] = [["get"], ["set"], ["del"], ["lease"], ["limit"]];
-const REDIS_ERRORS: [[&str; 1]; 6] =
-    [["timeout"], ["connection"], ["response"], ["damaged"], ["circuit-open"], ["dropped"]];
+const REDIS_ERRORS: [[&str; 1]; 14] = [
+    ["timeout"],
+    ["connection"],
+    ["tls"],
+    ["sign-in"],
+    ["loading"],
+    ["moved"],
+    ["response"],
+    ["full"],
+    ["read-only"],
+    ["forbidden"],
+    ["damaged"],
+    ["missing"],
+    ["circuit-open"],
+    ["dropped"],
+];
 const RETRIES: [[&str; 1]; 5] =
     [["connect"], ["reused-connection"], ["before-answer"], ["timeout"], ["status"]];
 
@@ -1091,6 +1108,8 @@ pub(super) mod tests {
                 timeout: Duration::from_millis(50),
                 prefix: String::new(),
                 trust: Duration::from_secs(10),
+                password_file: None,
+                tls: plan::RedisTls::default(),
             }),
             upstreams: vec![upstream("api", &["127.0.0.1:8001", "127.0.0.1:8002"])],
             caches: vec![plan::Cache {
@@ -1098,6 +1117,7 @@ pub(super) mod tests {
                 rules: Default::default(),
                 memory: ByteSize::mib(1),
                 max_object: ByteSize::kib(1),
+                memory_max_object: None,
                 coalesce: Default::default(),
                 relay: Default::default(),
                 lease: Duration::from_secs(3),

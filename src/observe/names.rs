@@ -115,13 +115,13 @@ metrics! {
     PURGE_LAG: Kind::Histogram(SHORT_SECONDS), "purge_lag_seconds", [],
         "Seconds from when Redis took a purge, by its clock, to when it held here, by this machine's.";
     REDIS_UP: Kind::Gauge, "redis_up", [],
-        "1 when the last operation on Redis succeeded, else 0; 0 before the first.";
+        "1 when the last operation on every server of Redis succeeded, else 0; 0 before the first.";
     REDIS_COMMAND_DURATION: Kind::Histogram(SHORT_SECONDS), "redis_command_duration_seconds", ["command"],
         "Seconds of an operation on Redis, well ended or not.";
     REDIS_ERRORS: Kind::Counter, "redis_errors_total", ["kind"],
         "Operations on Redis that failed, or were given up before they were tried.";
     REDIS_CIRCUIT_OPEN: Kind::Gauge, "redis_circuit_open", [],
-        "1 while Redis is not asked because it failed too often, else 0.";
+        "1 while a server of Redis is not asked because it failed too often, else 0.";
     UPSTREAM_REQUESTS: Kind::Counter, "upstream_requests_total", ["upstream", "instance", "code"],
         "Exchanges that an instance answered, by its status.";
     UPSTREAM_FAILURES: Kind::Counter, "upstream_failures_total", ["upstream", "instance", "at"],
@@ -194,7 +194,7 @@ pub const LABELS: &[(&str, &str)] = &[
     ("instance", "`host:port` as written in the configuration"),
     (
         "kind",
-        "of `vanne_purges_total`: `tag`, `url`, `prefix`, `all`, `group`; of `vanne_redis_errors_total`: `timeout`, `connection`, `response`, `damaged`, `circuit-open`, `dropped` (a write given up because the queue was full)",
+        "of `vanne_purges_total`: `tag`, `url`, `prefix`, `all`, `group`; of `vanne_redis_errors_total`: `timeout`, `connection`, `tls`, `sign-in` (the password is wrong), `loading`, `moved` (to another server of a Cluster), `full` (out of memory), `read-only`, `forbidden` (by its ACL), `response` (any other error), `damaged`, `missing` (a piece of a large body), `circuit-open`, `dropped` (a write given up because Redis was too far behind)",
     ),
     ("limit", "the limit's name in the configuration"),
     ("listener", "the listener's name in the configuration"),

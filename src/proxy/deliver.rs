@@ -1,5 +1,6 @@
 //! Sending an answer to the client, from storage or while it is being fetched: conditions, ranges, fields, content.
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -14,6 +15,8 @@ use crate::fast_path::head::{self, Ours};
 use crate::forward;
 use crate::forward::edit::Changes;
 use crate::store::flight::{End, Reader};
+use crate::store::redis::Trouble;
+use crate::store::redis::pieces::Reading;
 use crate::store::{Body, Entry};
 
 /// What is told about an answer, beside its own fields.
@@ -52,20 +55,31 @@ pub async fn interim(session: &mut Session, head: &ResponseHeader) -> Result<()>
     session.write_response_header(Box::new(head), false).await
 }
 
+/// What came of sending a stored answer.
+pub enum Sent {
+    /// The client has it.
+    Yes,
+    /// Its content cannot be read, as was found before anything was sent.
+    Unreadable(Trouble),
+}
+
 /// Sends a stored answer; of an event stream what comes behind the event `seen`.
 ///
 /// # Errors
-/// When the client's connection broke.
+/// When the client's connection broke, or the content could not be read to its end: the connection must then be closed, so that the client sees it.
 pub async fn entry(
     session: &mut Session,
     entry: &Entry,
     age: u64,
     told: &Told,
     seen: Option<&HeaderValue>,
-) -> Result<()> {
+) -> Result<Sent> {
     let record = &entry.record;
-    if let Some(first) =
-        seen.and_then(|id| position_after(entry.body.chunks(), record.status, &record.fields, id))
+    let at_hand = entry.body.apart().is_none();
+    // A stream so long that it lies apart is sent from its beginning.
+    if let Some(first) = seen
+        .filter(|_| at_hand)
+        .and_then(|id| position_after(entry.body.chunks(), record.status, &record.fields, id))
     {
         let mut head = assemble(record.status, &rest_of(&record.fields))?;
         tell(&mut head, told, Some(age), Some(entry.body.len() - first))?;
@@ -74,16 +88,43 @@ pub async fn entry(
             true => Content::Part(Part { first, last: u64::MAX }),
             false => Content::None,
         };
-        return send_stored(session, head, &entry.body, rest).await;
+        return send_stored(session, head, &entry.body, rest).await.map(|()| Sent::Yes);
     }
     let (mut head, content) =
-        select(session, record.status, &record.fields, Some(entry.body.len()), entry.body.len(), true)?;
+        select(session, record.status, &record.fields, Some(entry.body.len()), entry.body.len(), at_hand)?;
     let whole = matches!(content, Content::Whole) || session.req_header().method == Method::HEAD;
     let length = head::stated_length(head.status, record.status, entry.body.len()).filter(|_| whole);
     tell(&mut head, told, Some(age), length)?;
-    dated::keep(session, &head);
     let content = if session.req_header().method == Method::HEAD { Content::None } else { content };
-    send_stored(session, head, &entry.body, content).await
+    let part = match (&content, at_hand) {
+        (Content::Whole, false) => Some((0, u64::MAX)),
+        (Content::Part(part), false) => Some((part.first, part.last)),
+        _ => None,
+    };
+    let Some(mut reading) = part.and_then(|(first, last)| entry.body.read(first, last)) else {
+        dated::keep(session, &head);
+        return send_stored(session, head, &entry.body, content).await.map(|()| Sent::Yes);
+    };
+    let first = match reading.next().await.transpose() {
+        Ok(first) => first,
+        Err(trouble) => return Ok(Sent::Unreadable(trouble)),
+    };
+    dated::keep(session, &head);
+    session.write_response_header(Box::new(head), false).await?;
+    send_read(session, first, reading).await.map(|()| Sent::Yes)
+}
+
+/// Sends content piece by piece as it is read.
+async fn send_read(session: &mut Session, mut next: Option<Bytes>, mut reading: Reading) -> Result<()> {
+    while let Some(bytes) = next {
+        session.write_response_body(Some(bytes), false).await?;
+        next = reading
+            .next()
+            .await
+            .transpose()
+            .map_err(|trouble| Error::explain(ErrorType::ConnectionClosed, trouble.as_str()).into_up())?;
+    }
+    session.write_response_body(None, true).await
 }
 
 /// The position in an event stream from which it goes on for a client that has seen this event.

@@ -14,6 +14,7 @@ use pingora::http::ResponseHeader;
 use super::beside::Beside;
 use super::exchange::{self, Answer, Destination, Failed};
 use super::fleet::Turn;
+use super::keep::Keeping;
 use super::live::{Cache, Live};
 use super::onward::Onward;
 use super::reply::Failure;
@@ -27,7 +28,7 @@ use crate::cache::{Rules, directive};
 use crate::forward;
 use crate::store::flight::Writer;
 use crate::store::redis::lease::{Lease, Outcome};
-use crate::store::{Began, Body, Entry};
+use crate::store::{Began, Entry};
 
 /// How long after an answer that is not for sharing its key is remembered as such, so that requests do not wait for one another in vain.
 pub(super) const NOT_SHARED_FOR: Duration = Duration::from_secs(60);
@@ -303,32 +304,21 @@ impl Fill {
 
     async fn store(mut self, record: Record, mut answer: Answer, began: Began, mut writer: Writer<Word>) {
         let announced = content_length(&record.fields);
-        let mut kept = announced.is_none_or(|n| n <= self.cache.max_object).then(Vec::new);
-        if kept.is_none() {
-            self.cache.metrics.store("too-large");
-            self.give_back(Outcome::Nothing);
-            writer.stop_keeping();
-        }
+        let asks_content = self.store_when().asks_content();
+        let mut keeping = Keeping::begin(&self.cache, &self.key, &record, announced, asks_content);
         let record = Arc::new(record);
+        self.let_others_go(&keeping, &mut writer);
         writer.say(Word::Coming(record.clone(), source(&answer)));
         self.offer(&record, &writer);
-        let mut size = 0u64;
         loop {
             match answer.chunk().await {
                 Ok(Some(chunk)) => {
-                    size += chunk.len() as u64;
-                    if kept.is_some() && size > self.cache.max_object {
-                        self.cache.metrics.store("too-large");
-                        kept = None;
-                        self.give_back(Outcome::Nothing);
-                        writer.stop_keeping();
-                    }
-                    if let Some(kept) = &mut kept {
-                        kept.push(chunk.clone());
-                    }
-                    if writer.push(chunk).await.is_err() {
+                    // Whoever asked goes first; what Redis gets as well is fetched to its end even when nobody waits for it any more.
+                    if writer.push(chunk.clone()).await.is_err() && !keeping.is_apart() {
                         return;
                     }
+                    keeping.add(&self.cache, &self.key, &chunk).await;
+                    self.let_others_go(&keeping, &mut writer);
                 }
                 Ok(None) => break,
                 Err(_) => {
@@ -337,22 +327,27 @@ impl Fill {
                 }
             }
         }
-        if kept.as_ref().is_some_and(|chunks| !self.content_is_to_store(chunks)) {
+        if keeping.at_hand().is_some_and(|chunks| !self.content_is_to_store(chunks)) {
             self.cache.metrics.store(Refuse::Condition.as_str());
-            kept = None;
-        }
-        if kept.is_some() && self.is_superseded(answer.sent).await {
+        } else if keeping.is_any() && self.is_superseded(answer.sent).await {
             self.cache.metrics.store("superseded");
-            kept = None;
-        }
-        if let Some(chunks) = kept {
-            let record = Arc::unwrap_or_clone(record);
-            let entry = Arc::new(Entry { record, body: Body::from_chunks(compact(chunks, size)) });
+        } else if let Some(body) = keeping.finish(&self.cache).await {
+            let entry = Arc::new(Entry { record: Arc::unwrap_or_clone(record), body });
             self.cache.store.put_since(&self.key, entry, began);
             self.give_back(Outcome::Stored);
         }
         answer.release().await;
         writer.finish();
+    }
+
+    /// What is not at hand cannot be joined any more, and what is kept nowhere is not worth waiting for in the fleet.
+    fn let_others_go(&mut self, keeping: &Keeping, writer: &mut Writer<Word>) {
+        if !keeping.is_at_hand() {
+            writer.stop_keeping();
+        }
+        if !keeping.is_any() {
+            self.give_back(Outcome::Nothing);
+        }
     }
 
     fn store_when(&self) -> &StoreWhen {
@@ -419,45 +414,7 @@ pub fn content_length(fields: &HeaderMap) -> Option<u64> {
     fields.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Content that came in many small pieces is joined: each piece pins the whole buffer it was read into.
-fn compact(chunks: Vec<Bytes>, size: u64) -> Vec<Bytes> {
-    const PIECE: usize = 64 * 1024;
-    let size = usize::try_from(size).unwrap_or(usize::MAX);
-    let mut out = Vec::with_capacity(size / PIECE + 1);
-    let mut left = size;
-    let mut piece: Vec<u8> = Vec::with_capacity(left.min(PIECE));
-    for mut chunk in chunks {
-        while !chunk.is_empty() {
-            let take = chunk.len().min(PIECE - piece.len());
-            piece.extend_from_slice(&chunk.split_to(take));
-            if piece.len() == PIECE {
-                left -= PIECE;
-                out.push(Bytes::from(std::mem::replace(&mut piece, Vec::with_capacity(left.min(PIECE)))));
-            }
-        }
-    }
-    if !piece.is_empty() {
-        out.push(Bytes::from(piece));
-    }
-    out
-}
-
 async fn drain_and_release(mut answer: Answer) {
     while let Ok(Some(_)) = answer.chunk().await {}
     answer.release().await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn content_keeps_its_bytes_when_joined() {
-        let chunks: Vec<Bytes> = (0..50u8).map(|i| Bytes::from(vec![i; 3000])).collect();
-        let whole: Vec<u8> = chunks.concat();
-        let joined = compact(chunks, 150_000);
-        assert_eq!(joined.len(), 3);
-        assert_eq!(joined.concat(), whole);
-        assert!(compact(Vec::new(), 0).is_empty());
-    }
 }

@@ -76,8 +76,6 @@ pub struct Cache {
     pub uses: Option<Arc<Uses>>,
     /// What it is fetching.
     pub flights: Arc<Flights<Word>>,
-    /// Larger answers are not stored.
-    pub max_object: u64,
     /// Among whom one fetch serves all who ask.
     pub coalesce: Coalesce,
     /// How long this gateway may fetch for the fleet without a sign of life.

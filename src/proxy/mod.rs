@@ -47,6 +47,7 @@ pub mod fill;
 mod fleet;
 mod http2;
 pub mod journey;
+mod keep;
 pub mod live;
 pub mod onward;
 pub mod orders;

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
-use super::deliver::{self, Told};
+use super::deliver::{self, Sent, Told};
 use super::exchange::Destination;
 use super::fill::{Fill, Source, Stored, Word};
 use super::journey::Journey;
@@ -155,15 +155,20 @@ impl Gateway {
         let mut slot = None;
         let shadow = self.live.route(asked.to.route).shadow;
         for _ in 0..LOOKS {
-            let found = asked.cache.store.lookup(&asked.key, &asked.fields).await;
-            let reuse = found.entry.as_ref().map(|entry| self.judge(&entry.record, asked));
-            if let (Some(entry), Some(reuse)) = (&found.entry, reuse)
-                && !matches!(reuse, Reuse::Validate(_))
+            let mut found = asked.cache.store.lookup(&asked.key, &asked.fields).await;
+            let mut reuse = found.entry.as_ref().map(|entry| self.judge(&entry.record, asked));
+            if let (Some(entry), Some(how)) = (&found.entry, reuse)
+                && !matches!(how, Reuse::Validate(_))
             {
                 if shadow {
                     return self.compare(session, journey, asked, entry.clone()).await;
                 }
-                return self.serve_stored(session, journey, asked, &found, entry, reuse).await;
+                match self.serve_stored(session, journey, asked, &found, entry, how).await? {
+                    Sent::Yes => return Ok(()),
+                    Sent::Unreadable(trouble) => {
+                        (found.entry, found.trouble, reuse) = (None, Some(trouble.as_str()), None);
+                    }
+                }
             }
             if shadow {
                 return self.fetch_alone(session, journey, asked).await;
@@ -209,7 +214,7 @@ impl Gateway {
         found: &Found,
         entry: &Arc<Entry>,
         reuse: Reuse,
-    ) -> pingora::Result<()> {
+    ) -> pingora::Result<Sent> {
         journey.cache = match (reuse, found.tier) {
             (Reuse::Fresh, Tier::Memory) => CacheResult::HitMemory,
             (Reuse::Fresh, Tier::Redis) => CacheResult::HitRedis,
@@ -458,8 +463,10 @@ impl Gateway {
         };
         journey.note_source(&source);
         let outcome = fetched.outcome(source.status, false, Some(self.ttl(&entry.record)));
-        self.deliver_entry(session, journey, asked, entry, &outcome, detail).await?;
-        Ok(Followed::Served)
+        match self.deliver_entry(session, journey, asked, entry, &outcome, detail).await? {
+            Sent::Yes => Ok(Followed::Served),
+            Sent::Unreadable(_) => Ok(Followed::Again(None)),
+        }
     }
 
     /// A request that could not be a question may have been a change: what it makes invalid is so before its answer leaves.
@@ -500,7 +507,7 @@ impl Gateway {
         entry: &Arc<Entry>,
         outcome: &CacheOutcome,
         detail: Option<&str>,
-    ) -> pingora::Result<()> {
+    ) -> pingora::Result<Sent> {
         let age = lookup::age_field(&entry.record, self.live.clock.wall());
         let told = self.told(journey, outcome, detail);
         deliver::entry(session, entry, age, &told, asked.resume.as_ref()).await

@@ -206,12 +206,6 @@ impl Behind {
         batch
     }
 
-    /// Takes everything that waits, to be given up.
-    pub fn take_all(&mut self) -> Batch {
-        self.bytes = 0;
-        self.queue.drain(..).collect()
-    }
-
     /// A write was made, or will not be: Redis is asked again for what it named. Only a removal that was made may be told so.
     pub fn over(&mut self, ticket: Ticket, job: &Job) {
         match job {
@@ -303,6 +297,10 @@ mod tests {
         matches!(behind.ahead(&[name; 16]), Ahead::Removed)
     }
 
+    fn all(behind: &mut Behind) -> Batch {
+        behind.take(usize::MAX, u64::MAX, false)
+    }
+
     fn over(behind: &mut Behind, batch: &Batch) {
         for (ticket, job) in batch {
             behind.over(*ticket, job);
@@ -355,7 +353,7 @@ mod tests {
         let mut behind = behind();
         assert!(behind.push(answer(1, 50_000)));
         assert!(!behind.push(answer(2, 1)));
-        assert_eq!(behind.take_all().len(), 1);
+        assert_eq!(all(&mut behind).len(), 1);
         assert!(behind.push(answer(2, 1)));
     }
 
@@ -376,7 +374,7 @@ mod tests {
         behind.push(remove(1));
         behind.push(answer(1, 1));
         assert!(is_written(&behind, 1) && behind.is_removing(&[1; 16]));
-        let batch = behind.take_all();
+        let batch = all(&mut behind);
         // The write is given up, the removal fails.
         behind.over(batch[1].0, &batch[1].1);
         behind.failed_removal(batch[0].0, [1; 16]);
@@ -403,7 +401,7 @@ mod tests {
     fn of_many_failed_removals_of_one_key_the_last_is_kept() {
         let mut behind = behind();
         (0..9).for_each(|_| assert!(behind.push(remove(1))));
-        for (ticket, _) in behind.take_all() {
+        for (ticket, _) in all(&mut behind) {
             behind.failed_removal(ticket, [1; 16]);
         }
         assert_eq!(tickets(&behind.take(9, 0, true)), [9]);
@@ -431,7 +429,7 @@ mod tests {
         assert_eq!(generation, 7);
         behind.push(variant(1, 2, 7, 8));
         assert!(matches!(behind.ahead(&[1; 16]), Ahead::Written(Held::Variants { shared: true, .. })));
-        let batch = behind.take_all();
+        let batch = all(&mut behind);
         over(&mut behind, &batch);
         assert!(!is_written(&behind, 1) && !is_written(&behind, 2));
     }

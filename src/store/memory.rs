@@ -78,6 +78,11 @@ impl Memory {
         Self { held: held.and_then(Result::ok), unshared: Cache::new(MARKS) }
     }
 
+    /// Whether it holds anything at all.
+    pub fn is_there(&self) -> bool {
+        self.held.is_some()
+    }
+
     /// What is held under a name.
     pub fn get(&self, name: &Hash) -> Option<Held> {
         self.held.as_ref()?.get(name)

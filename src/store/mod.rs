@@ -24,6 +24,7 @@ use crate::cache::vary::{self, Variant};
 use crate::observe::metrics::CacheMetrics;
 
 mod behind;
+mod body;
 mod breaker;
 mod changes;
 pub mod flight;
@@ -32,15 +33,18 @@ mod memory;
 mod purges;
 pub mod redis;
 pub mod sight;
+mod uploads;
 pub mod uses;
 
 use self::behind::{Ahead, Job, Settle};
+pub use self::body::Body;
 use self::changes::{Changes, Stripe};
 use self::memory::{Hash, Held, Memory};
 use self::purges::{Purges, Seal};
 pub use self::purges::{Reach, Standing};
 use self::redis::lease::Queue;
 use self::redis::{Listener, RedisTier, Trouble};
+pub use self::uploads::Writing;
 
 /// A stored answer with its body, shared by everyone who serves it.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,52 +53,6 @@ pub struct Entry {
     pub record: Record,
     /// The content.
     pub body: Body,
-}
-
-/// Content in pieces, shared without copying.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Body {
-    chunks: Arc<[Bytes]>,
-    length: u64,
-}
-
-impl Body {
-    /// Content made of these pieces, in order.
-    pub fn from_chunks(chunks: Vec<Bytes>) -> Self {
-        let length = chunks.iter().map(|c| c.len() as u64).sum();
-        Self { chunks: chunks.into(), length }
-    }
-
-    /// Its length in bytes.
-    pub fn len(&self) -> u64 {
-        self.length
-    }
-
-    /// Whether it is empty.
-    pub fn is_empty(&self) -> bool {
-        self.length == 0
-    }
-
-    /// Its pieces, in order.
-    pub fn chunks(&self) -> &[Bytes] {
-        &self.chunks
-    }
-
-    /// The bytes from `first` to `last`, both included, in pieces that share this body's memory.
-    pub fn slice(&self, first: u64, last: u64) -> Vec<Bytes> {
-        let mut out = Vec::new();
-        let mut start = 0u64;
-        for chunk in self.chunks.iter() {
-            let end = start + chunk.len() as u64;
-            if end > first && start <= last {
-                let from = first.saturating_sub(start) as usize;
-                let to = last.saturating_add(1).min(end) - start;
-                out.push(chunk.slice(from..to as usize));
-            }
-            start = end;
-        }
-        out
-    }
 }
 
 /// What a look-up found.
@@ -108,7 +66,7 @@ pub struct Found {
     pub absent: Absent,
     /// Names the answer looked for among all of this cache: what coalescing goes by.
     pub slot: [u8; 16],
-    /// What kept Redis from answering, for `Cache-Status` and the log: `redis-timeout`, `redis-error`, `redis-circuit-open`, `redis-damaged`.
+    /// What kept Redis from answering, for `Cache-Status` and the log: see [`redis::Trouble::as_str`].
     pub trouble: Option<&'static str>,
 }
 
@@ -128,9 +86,25 @@ pub struct Store {
     local: Arc<Local>,
     purges: Arc<Purges>,
     redis: Option<Arc<RedisTier>>,
-    max_object: ByteSize,
+    sizes: Sizes,
     clock: Arc<Clock>,
     metrics: CacheMetrics,
+}
+
+/// How large an answer may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// To be held in memory.
+    pub memory: ByteSize,
+    /// To be stored at all: larger than in memory only where there is a Redis.
+    pub stored: ByteSize,
+}
+
+impl Sizes {
+    /// The same in memory as in Redis.
+    pub fn of(both: ByteSize) -> Self {
+        Self { memory: both, stored: both }
+    }
 }
 
 /// The moment a fetch began, as far as invalidation goes: see [`Store::put_since`].
@@ -148,18 +122,19 @@ impl Began {
 }
 
 impl Store {
-    /// A store of `memory` bytes over an optional Redis. Answers larger than `max_object` are not kept.
+    /// A store of `memory` bytes over an optional Redis. Answers larger than `sizes` are not kept.
     pub fn new(
         memory: ByteSize,
-        max_object: ByteSize,
+        sizes: Sizes,
         redis: Option<Arc<RedisTier>>,
         clock: Arc<Clock>,
         metrics: CacheMetrics,
     ) -> Self {
         let local = Arc::new(Local {
-            memory: Memory::new(memory, max_object),
+            memory: Memory::new(memory, sizes.memory),
             metrics: metrics.clone(),
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            uploading: Arc::default(),
         });
         local.tell();
         let purges = redis.as_ref().map_or_else(|| Arc::new(Purges::alone()), |redis| redis.purges().clone());
@@ -167,13 +142,16 @@ impl Store {
             let listener: Arc<dyn Listener> = local.clone();
             redis.listen(Arc::downgrade(&listener));
         }
-        Self { local, purges, redis, max_object, clock, metrics }
+        Self { local, purges, redis, sizes, clock, metrics }
     }
 
     /// Asks memory alone; never waits. Counts nothing: who serves what was found says so with [`Store::served`], who does not goes on to
     /// [`Store::lookup`], which counts.
     pub fn peek(&self, key: &Key, request: &dyn Fields) -> Found {
-        self.nearest(key, request).found
+        let mut found = self.nearest(key, request).found;
+        // What is on its way to Redis may lie there already, and be read from there alone.
+        found.entry = found.entry.filter(|entry| entry.body.apart().is_none());
+        found
     }
 
     /// What [`Store::peek`] found within `took` was served.
@@ -247,6 +225,23 @@ impl Store {
     /// Like [`Store::put`], unless the key was invalidated after the fetch began: such an answer may show what was before the change.
     pub fn put_since(&self, key: &Key, entry: Arc<Entry>, began: Began) {
         self.store(key, entry, Some(began));
+    }
+
+    /// How large an answer may be to be put with [`Store::put_since`]; a larger one is written with [`Store::upload`].
+    pub fn largest_at_hand(&self) -> u64 {
+        // What lies with its head in Redis is written at once.
+        self.sizes.memory.0.max(redis::pieces::INLINE).min(self.sizes.stored.0)
+    }
+
+    /// Begins to write the body of an answer of at least `least` bytes to Redis while it is fetched. `None`: it is too large, there is no Redis that
+    /// takes it, or somebody is writing the same already.
+    pub fn upload(&self, key: &Key, slot: [u8; 16], least: u64) -> Option<Writing> {
+        let redis = self
+            .redis
+            .as_ref()
+            .filter(|redis| redis.is_asked(&key.hash()) && least <= self.sizes.stored.0)?;
+        let place = uploads::Place::take(&self.local.uploading, slot)?;
+        Some(Writing::begin(redis.upload(key.hash()), self.sizes.stored.0, place))
     }
 
     /// Remembers for `time` that answers under this key are not for sharing.
@@ -434,14 +429,14 @@ impl Store {
             Err(trouble) => return unanswered(primary, chosen.as_ref(), trouble),
         };
         let variant = if chosen.is_some() { values.pop().flatten() } else { None };
-        match read(redis, &names[0], values.pop().flatten()) {
-            Ok(Some(Stored::Answer(record, epoch, body))) if self.serves_all(key, &record) => {
-                match self.received(&question, primary, 0, (record, epoch, body)) {
+        match read(redis, primary, &names[0], values.pop().flatten()) {
+            Ok(Some(Read::Answer(entry, epoch))) if self.serves_all(key, &entry.record) => {
+                match self.received(&question, primary, 0, (entry, epoch)) {
                     Some(entry) => hit(entry, primary, Tier::Redis),
                     None => absent(primary, Tier::Redis),
                 }
             }
-            Ok(Some(Stored::Variants(marker))) if *marker.key == *key.text() => {
+            Ok(Some(Read::Variants(marker))) if *marker.key == *key.text() => {
                 let known = chosen.filter(|c| *c.marker == marker);
                 if !known.as_ref().is_some_and(|c| c.shared) {
                     let marker = Arc::new(marker.clone());
@@ -476,9 +471,9 @@ impl Store {
         let primary = question.key.hash();
         let generation = chosen.marker.generation;
         let name = redis.variant_key(&primary, generation, &chosen.name);
-        match read(redis, &name, value) {
-            Ok(Some(Stored::Answer(record, epoch, body))) if self.serves(question.key, &chosen, &record) => {
-                match self.received(question, chosen.name, generation, (record, epoch, body)) {
+        match read(redis, primary, &name, value) {
+            Ok(Some(Read::Answer(entry, epoch))) if self.serves(question.key, &chosen, &entry.record) => {
+                match self.received(question, chosen.name, generation, (entry, epoch)) {
                     Some(entry) => hit(entry, chosen.name, Tier::Redis),
                     None => chosen.absent(Tier::Redis),
                 }
@@ -508,10 +503,10 @@ impl Store {
         question: &Question<'_>,
         name: Hash,
         generation: u64,
-        (record, epoch, body): (Record, Epoch, Bytes),
+        (entry, epoch): (Entry, Epoch),
     ) -> Option<Arc<Entry>> {
-        let seal = Arc::new(Seal::of(&record, epoch));
-        let entry = Arc::new(Entry { record, body: Body::from_chunks(vec![body]) });
+        let seal = Arc::new(Seal::of(&entry.record, epoch));
+        let entry = Arc::new(entry);
         let now = self.clock.wall();
         let standing = self.purges.judge(&seal, &entry.record, now);
         if standing == Standing::Gone {
@@ -541,14 +536,14 @@ impl Store {
 
     /// Puts in memory what Redis held, unless the key has changed since the look-up began: it may be what the change replaced.
     fn keep(&self, question: &Question<'_>, name: Hash, held: Held) {
-        if let Held::Answer { entry, .. } = &held
-            && entry.body.len() > self.max_object.0
-        {
-            return;
-        }
-        let stripe = lock(self.local.stripe(&question.key.hash()));
-        if stripe.changes() == question.seen && !self.local.holds_newer(&name, &held) {
-            self.local.hold(name, held);
+        let (primary, seen) = (question.key.hash(), question.seen);
+        match &held {
+            Held::Answer { entry, .. } if entry.body.len() > self.sizes.memory.0 => {}
+            Held::Answer { .. } if !self.local.memory.is_there() => {}
+            Held::Answer { entry, generation, seal, .. } if entry.body.apart().is_some() => {
+                uploads::bring_near(&self.local, (primary, seen), name, (entry, *generation, seal));
+            }
+            _ => self.local.keep(&primary, seen, name, held),
         }
     }
 }
@@ -556,7 +551,7 @@ impl Store {
 /// Storing.
 impl Store {
     fn store(&self, key: &Key, entry: Arc<Entry>, began: Option<Began>) {
-        if entry.body.len() > self.max_object.0 {
+        if entry.body.len() > self.sizes.stored.0 {
             self.metrics.store("too-large");
             return;
         }
@@ -580,7 +575,7 @@ impl Store {
             Arc::new(Entry { record, body: entry.body.clone() })
         });
         let job = if entry.record.vary.is_empty() {
-            self.local.hold(primary, Held::answer(entry.clone(), 0, seal.clone()));
+            self.hold(primary, &entry, 0, &seal);
             Job::Answer { name: primary, entry, seal: seal.clone() }
         } else {
             self.hold_variant(key, entry, seal.clone())
@@ -592,6 +587,15 @@ impl Store {
         }
         drop(stripe);
         self.metrics.store("stored");
+    }
+
+    /// Holds an answer in memory in place of the one before, unless it is too large or lies elsewhere: then none.
+    fn hold(&self, name: Hash, entry: &Arc<Entry>, generation: u64, seal: &Arc<Seal>) {
+        if entry.body.apart().is_some() || entry.body.len() > self.sizes.memory.0 {
+            self.local.drop_held(&name);
+        } else {
+            self.local.hold(name, Held::answer(entry.clone(), generation, seal.clone()));
+        }
     }
 
     /// Puts a variant in memory, beside the others when the same fields choose.
@@ -614,7 +618,7 @@ impl Store {
         let candidate = if shared { new(names) } else { marker.clone() };
         let name = key.variant(&entry.record.variant);
         self.local.hold(primary, Held::Variants { marker: marker.clone(), shared });
-        self.local.hold(name, Held::answer(entry.clone(), marker.generation, seal.clone()));
+        self.hold(name, &entry, marker.generation, &seal);
         let settle = self.local.clone();
         Job::Variant(behind::Variant { primary, name, entry, seal, marker, candidate, settle })
     }
@@ -628,9 +632,19 @@ struct Local {
     memory: Memory,
     metrics: CacheMetrics,
     stripes: Box<[Mutex<Stripe>]>,
+    /// Whose bodies are on their way to or from Redis.
+    uploading: uploads::Places,
 }
 
 impl Local {
+    /// Holds what Redis held, unless the key has changed since it was asked for.
+    fn keep(&self, primary: &Hash, seen: Changes, name: Hash, held: Held) {
+        let stripe = lock(self.stripe(primary));
+        if stripe.changes() == seen && !self.holds_newer(&name, &held) {
+            self.hold(name, held);
+        }
+    }
+
     fn stripe(&self, primary: &Hash) -> &Mutex<Stripe> {
         &self.stripes[usize::from(u16::from_le_bytes([primary[0], primary[1]])) % STRIPES]
     }
@@ -715,12 +729,29 @@ impl Settle for Local {
     }
 }
 
+/// A value that was read.
+#[expect(clippy::large_enum_variant, reason = "none is kept: each is taken apart where it was read")]
+enum Read {
+    Answer(Entry, Epoch),
+    Variants(Variants),
+}
+
 /// Reads a value; one that cannot be read is removed.
-fn read(redis: &RedisTier, name: &str, value: Option<Bytes>) -> Result<Option<Stored>, Trouble> {
-    value.map(record::decode).transpose().map_err(|_| {
+fn read(redis: &RedisTier, primary: Hash, name: &str, value: Option<Bytes>) -> Result<Option<Read>, Trouble> {
+    let read = value.map(|value| {
+        let (record, epoch, body) = match record::decode(value).ok()? {
+            Stored::Variants(marker) => return Some(Read::Variants(marker)),
+            Stored::Answer(record, epoch, body) => (record, epoch, Body::from_chunks(vec![body])),
+            Stored::Apart(record, epoch, place) => (record, epoch, redis.body(primary, name, place)),
+            Stored::Packed(..) => return None,
+        };
+        Some(Read::Answer(Entry { record, body }, epoch))
+    });
+    if let Some(None) = read {
         redis.damaged(name.to_owned());
-        Trouble::Damaged
-    })
+        return Err(Trouble::Damaged);
+    }
+    Ok(read.flatten())
 }
 
 /// An answer as if its freshness ended now.
@@ -764,32 +795,4 @@ fn unanswered(primary: Hash, chosen: Option<&Chosen>, trouble: Trouble) -> Found
 /// A panic while one of the locks here is held leaves nothing half-done that would matter to a cache, so a poisoned lock is as good as another.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_part_of_a_body_is_the_same_whatever_its_pieces() {
-        let whole = b"0123456789";
-        for pieces in [&[10][..], &[3, 7], &[1, 0, 4, 5], &[0, 10, 0]] {
-            let mut rest = Bytes::from_static(whole);
-            let body = Body::from_chunks(pieces.iter().map(|length| rest.split_to(*length)).collect());
-            assert_eq!((body.len(), body.is_empty()), (10, false));
-            for (first, last) in [(0, 9), (0, 0), (9, 9), (2, 3), (3, 5), (4, u64::MAX)] {
-                let part = body.slice(first, last).concat();
-                let end = usize::try_from(last).unwrap().min(9);
-                assert_eq!(part, whole[usize::try_from(first).unwrap()..=end], "{pieces:?} {first}-{last}");
-            }
-            assert!(body.slice(10, 20).is_empty());
-        }
-    }
-
-    #[test]
-    fn a_part_shares_the_body_s_memory() {
-        let whole = Bytes::from_static(b"0123456789");
-        let part = Body::from_chunks(vec![whole.clone()]).slice(2, 4);
-        assert_eq!(part[0].as_ptr(), whole[2..].as_ptr());
-    }
 }

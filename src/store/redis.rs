@@ -9,45 +9,52 @@
 //! through the marker's generation, so removing the marker removes them all at once; what is unreachable expires, since every value is
 //! written with a lifetime.
 //!
-//! Beside them lie the log of the fleet, purges and changes (`redis/log.rs`), the leases of those who fetch (`redis/lease.rs`), and what
-//! one gateway fetches for the clients of another (`redis/relay.rs`).
+//! A large body lies apart (`redis/pieces.rs`). Beside them lie the log of the fleet, purges and changes (`redis/log.rs`), the leases of those who
+//! fetch (`redis/lease.rs`), and what one gateway fetches for the clients of another (`redis/relay.rs`).
 //!
-//! One task keeps the connections: it connects, and after a failure connects anew rather than trust a connection on which answers are
-//! outstanding. Another makes the queued writes (`store::behind`). Requests only ever read, within their budget.
+//! One task for each server keeps the connections to it (`redis/node.rs`): it connects, and after a failure connects anew rather than trust a connection
+//! on which answers are outstanding. Another makes the queued writes (`store::behind`). Requests only ever read, within their budget.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::io::tcp::TcpSettings;
-use ::redis::{AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo, RedisError, RedisResult, Value};
+use ::redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
+use arc_swap::ArcSwap;
 use bytes::Bytes;
+use futures_util::future::join_all;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use super::behind::{Ahead, Batch, Behind, Job, Limits, Ticket, Variant};
-use super::breaker::Breaker;
 use super::lock;
 use super::memory::Hash;
-use super::purges::{Purges, Seal};
-use super::{Entry, Reach};
+use super::purges::Purges;
+use super::{Body, Entry, Reach};
 use crate::base::clock::{Clock, MonoTime, WallTime};
 use crate::base::dice::Dice;
 use crate::cache::purge::{Force, Label};
-use crate::cache::record::{self, Stored, VARIANTS_SUM, Variants};
+use crate::cache::record::{self, Apart, Stored, VARIANTS_SUM, Variants};
 use crate::observe::metrics::RedisMetrics;
 use crate::plan;
 
+mod dial;
 pub mod figures;
 pub mod lease;
 pub mod limit;
 mod log;
+mod node;
+pub mod pieces;
 pub mod relay;
+mod slots;
 
+use self::dial::Dialer;
 use self::lease::Leases;
 use self::log::Standing;
 pub use self::log::{Listener, Told};
+use self::node::{Connections, FLEET, Node, Nodes};
+use self::pieces::{INLINE, Pieces, Upload};
 use self::relay::Relays;
 
 /// Failures in a row after which Redis is left alone.
@@ -56,6 +63,8 @@ const FAILURES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(500);
 /// The budget for connecting and signing in; a probe's PING has the operation's own.
 const CONNECT: Duration = Duration::from_secs(1);
+/// The budget of asking one Sentinel.
+const SENTINEL: Duration = Duration::from_millis(300);
 /// The least budget of a batch of writes: nobody waits for it, and giving up early only loses entries.
 const WRITE: Duration = Duration::from_secs(1);
 /// What a batch may take on top, by its size.
@@ -88,7 +97,7 @@ redis.call('SET', KEYS[1], new, 'PX', ARGV[2])
 return new
 ";
 
-/// The connection to Redis that all caches of the process share.
+/// The connections to Redis that all caches of the process share.
 pub struct RedisTier {
     shared: Arc<Shared>,
 }
@@ -98,12 +107,20 @@ pub struct RedisTier {
 pub enum Trouble {
     /// The budget passed.
     Timeout,
-    /// No connection, or an error for an answer.
+    /// No connection.
+    Connection,
+    /// An error for an answer.
     Error,
+    /// It reads its data after a start.
+    Loading,
+    /// The key has moved to another server of the Cluster, or will when one has taken over.
+    Moved,
     /// It failed so often that it was not asked.
     CircuitOpen,
     /// What it holds cannot be read.
     Damaged,
+    /// A part of what it holds is gone.
+    Missing,
 }
 
 impl Trouble {
@@ -111,9 +128,25 @@ impl Trouble {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Timeout => "redis-timeout",
+            Self::Connection => "redis-connection",
             Self::Error => "redis-error",
+            Self::Loading => "redis-loading",
+            Self::Moved => "redis-moved",
             Self::CircuitOpen => "redis-circuit-open",
             Self::Damaged => "redis-damaged",
+            Self::Missing => "redis-missing",
+        }
+    }
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Timeout => Self::Timeout,
+            Failure::Connection | Failure::Tls | Failure::SignIn => Self::Connection,
+            Failure::Loading => Self::Loading,
+            Failure::Moved => Self::Moved,
+            Failure::Response => Self::Error,
         }
     }
 }
@@ -122,9 +155,10 @@ impl RedisTier {
     /// Prepares the tier; connects in the background, so that an absent Redis never delays the start. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// When the URL cannot be read; the text does not contain it, since it may hold a password.
+    /// When the URL or a file it needs cannot be read; the text contains neither, since they may hold a password.
     pub fn new(plan: &plan::Redis, clock: Arc<Clock>, metrics: RedisMetrics) -> Result<Arc<Self>, String> {
         let purges = Arc::new(Purges::of_a_fleet(plan.trust, clock.wall()));
+        let dialer = Dialer::new(plan)?;
         let shared = Arc::new(Shared {
             id: Dice::from_entropy().any_u64(),
             purges,
@@ -134,29 +168,28 @@ impl RedisTier {
             relays: Relays::default(),
             prefix: plan.prefix.clone(),
             budget: plan.timeout,
-            client: client(&plan.url)?,
+            nodes: ArcSwap::from_pointee(Nodes::at_first(&dialer.url.place)),
+            dialer,
+            map_is_old: Notify::new(),
+            map_read: watch::Sender::new(0),
+            purges_known: watch::Sender::new(false),
             clock,
             metrics,
-            breaker: Mutex::new(Breaker::new(FAILURES, PAUSE)),
-            up: AtomicBool::new(false),
-            told_down: AtomicBool::new(false),
             told_refused: AtomicBool::new(false),
-            link: watch::Sender::new(Link::Connecting),
-            attention: Notify::new(),
             behind: Mutex::new(Behind::new(WAITING)),
             work: Notify::new(),
             done: watch::Sender::new(0),
             closing: AtomicBool::new(false),
         });
-        tokio::spawn(shared.clone().keep_connected());
+        shared.begin();
         tokio::spawn(shared.clone().write_behind());
         tokio::spawn(shared.clone().follow());
         Ok(Arc::new(Self { shared }))
     }
 
-    /// Whether the last operation succeeded.
+    /// Whether the last operation succeeded, on every server.
     pub fn is_up(&self) -> bool {
-        self.shared.up.load(Ordering::Relaxed)
+        self.shared.is_up()
     }
 
     /// Waits until every write queued so far has been made or given up: for an orderly shutdown and for tests.
@@ -171,10 +204,10 @@ impl RedisTier {
 
     /// Queues a write.
     pub(super) fn put(&self, job: Job) {
-        if !lock(&self.shared.breaker).is_closed() {
-            self.shared.metrics.error("circuit-open");
-        } else {
+        if self.shared.node_of_job(&job).is_some_and(|node| node.is_asked()) {
             self.shared.push(job);
+        } else {
+            self.shared.metrics.error("circuit-open");
         }
     }
 
@@ -209,7 +242,22 @@ impl RedisTier {
     pub(super) fn reader(&self, primary: &Hash) -> Reader<'_> {
         let deadline = self.shared.clock.mono().plus(self.shared.budget);
         // Spread by key: a large answer then holds up only half of the others.
-        Reader { shared: &self.shared, side: usize::from(primary[0] & 1), deadline }
+        Reader { shared: &self.shared, primary: *primary, side: usize::from(primary[0] & 1), deadline }
+    }
+
+    /// Begins to write a body that is too large to be held until all of it is there.
+    pub(super) fn upload(&self, primary: Hash) -> Upload {
+        Upload::begin(self.shared.clone(), primary)
+    }
+
+    /// A body whose place was read from the value of this name.
+    pub(super) fn body(&self, primary: Hash, name: &str, place: Apart) -> Body {
+        Body::lying_apart(Arc::new(Pieces::new(self.shared.clone(), primary, Some(name.to_owned()), place)))
+    }
+
+    /// Whether Redis is asked at all for what lies under a key.
+    pub(super) fn is_asked(&self, primary: &Hash) -> bool {
+        self.shared.node_of(primary).is_some_and(|node| node.is_asked())
     }
 
     /// The name in Redis of what lies under a key itself.
@@ -227,43 +275,48 @@ impl Drop for RedisTier {
     /// What is queued is still written; then the tasks end.
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::Release);
-        self.shared.attention.notify_one();
-        self.shared.work.notify_one();
+        self.shared.wake_all();
     }
 }
 
 /// One look-up's reads.
 pub(super) struct Reader<'t> {
     shared: &'t Shared,
+    primary: Hash,
     side: usize,
     deadline: MonoTime,
 }
 
 impl Reader<'_> {
-    /// Reads values in one round trip; the names must lie in one slot. As many values as names.
+    /// Reads values in one round trip; the names must lie in one slot. As many values as names. When they have moved to another server of a Cluster,
+    /// that is found out and asked.
     pub(super) async fn read(&self, names: &[String]) -> Result<Vec<Option<Bytes>>, Trouble> {
+        let mut map = self.shared.map_read.subscribe();
+        match self.read_once(names).await {
+            Err(Trouble::Moved) => {
+                let left = self.deadline.since(self.shared.clock.mono());
+                match timeout(left, map.changed()).await {
+                    Ok(Ok(())) => self.read_once(names).await,
+                    _ => Err(Trouble::Moved),
+                }
+            }
+            ended => ended,
+        }
+    }
+
+    async fn read_once(&self, names: &[String]) -> Result<Vec<Option<Bytes>>, Trouble> {
         let shared = self.shared;
-        if !lock(&shared.breaker).is_closed() {
-            shared.metrics.error("circuit-open");
-            return Err(Trouble::CircuitOpen);
-        }
+        let node = shared.node_of(&self.primary);
+        let node = shared.asked(node.as_ref())?;
         let started = shared.clock.mono();
-        let ended = timeout(self.deadline.since(started), shared.read(self.side, names)).await;
+        let ended = timeout(self.deadline.since(started), shared.read(node, self.side, names)).await;
         shared.metrics.command("get", shared.clock.mono().since(started));
-        match ended {
-            Ok(Ok(values)) => {
-                shared.succeeded();
-                Ok(values)
-            }
-            Ok(Err(failure)) => {
-                shared.failed(failure);
-                Err(Trouble::Error)
-            }
-            Err(_) => {
-                shared.failed(Failure::Timeout);
-                Err(Trouble::Timeout)
-            }
+        let ended = ended.unwrap_or(Err(Failure::Timeout));
+        match &ended {
+            Ok(_) => shared.succeeded(node),
+            Err(failure) => shared.failed(node, *failure),
         }
+        ended.map_err(Trouble::from)
     }
 }
 
@@ -274,7 +327,15 @@ enum Failure {
     Timeout,
     /// No connection, it broke, or what came over it was not Redis' protocol.
     Connection,
-    /// Redis answered with an error.
+    /// No connection that could be trusted: a certificate, or our own.
+    Tls,
+    /// It does not know us.
+    SignIn,
+    /// It reads its data after a start.
+    Loading,
+    /// Another server of the Cluster holds the key, or none does until one has taken over.
+    Moved,
+    /// Redis answered with another error.
     Response,
 }
 
@@ -283,32 +344,41 @@ impl Failure {
         match self {
             Self::Timeout => "timeout",
             Self::Connection => "connection",
+            Self::Tls => "tls",
+            Self::SignIn => "sign-in",
+            Self::Loading => "loading",
+            Self::Moved => "moved",
             Self::Response => "response",
         }
     }
 
     /// Only an error Redis itself sent leaves the connection fit for use: after any other, answers and questions may be out of step.
     fn of(error: &RedisError) -> Self {
+        use ServerErrorKind::{Ask, BusyLoading, ClusterDown, MasterDown, Moved, TryAgain};
         match error.kind() {
+            ErrorKind::Server(BusyLoading) => Self::Loading,
+            ErrorKind::Server(Moved | Ask | TryAgain | ClusterDown | MasterDown) => Self::Moved,
+            ErrorKind::AuthenticationFailed => Self::SignIn,
+            _ if matches!(error.code(), Some("WRONGPASS" | "NOAUTH")) => Self::SignIn,
             ErrorKind::Server(_) | ErrorKind::Extension => Self::Response,
             _ => Self::Connection,
         }
     }
+
+    /// Whether the connection is out of step.
+    const fn breaks(self) -> bool {
+        matches!(self, Self::Connection)
+    }
 }
 
-#[derive(Clone)]
-enum Link {
-    /// Not yet, or anew after a break: whoever has a budget waits.
-    Connecting,
-    Up(Arc<Connections>),
-    /// The last attempt failed: nobody waits.
-    Down,
-}
-
-/// Reads and writes apart, so that a request's read never stands behind a large write.
-struct Connections {
-    reads: [MultiplexedConnection; 2],
-    write: MultiplexedConnection,
+/// What kind of refusal an error for a write is, for the metric.
+fn refusal(error: &RedisError) -> &'static str {
+    match error.code() {
+        Some("OOM") => "full",
+        Some("READONLY") => "read-only",
+        Some("NOPERM") => "forbidden",
+        _ => Failure::of(error).as_str(),
+    }
 }
 
 struct Shared {
@@ -321,176 +391,69 @@ struct Shared {
     relays: Relays,
     prefix: String,
     budget: Duration,
-    client: Client,
+    dialer: Dialer,
+    nodes: ArcSwap<Nodes>,
+    /// A server failed, or said that a key has moved.
+    map_is_old: Notify,
+    /// How often the map was read.
+    map_read: watch::Sender<u64>,
+    /// Whether the purges the fleet knows of were ever read.
+    purges_known: watch::Sender<bool>,
     clock: Arc<Clock>,
     metrics: RedisMetrics,
-    breaker: Mutex<Breaker>,
-    up: AtomicBool,
-    told_down: AtomicBool,
     told_refused: AtomicBool,
-    link: watch::Sender<Link>,
-    attention: Notify,
     behind: Mutex<Behind>,
     work: Notify,
     done: watch::Sender<Ticket>,
     closing: AtomicBool,
 }
 
-/// Outcomes.
 impl Shared {
-    fn succeeded(&self) {
-        lock(&self.breaker).succeeded();
-        self.set_up(true);
-    }
-
-    fn failed(&self, failure: Failure) {
-        self.metrics.error(failure.as_str());
-        self.set_up(false);
-        let opened = lock(&self.breaker).failed(self.clock.mono());
-        if opened {
-            self.metrics.circuit_open(true);
-            self.say_down(failure);
-            self.link.send_replace(Link::Down);
-            self.attention.notify_one();
-            self.work.notify_one();
-        }
-    }
-
-    /// Takes a broken connection out of use, once however many operations it took with it.
-    fn broken(&self, connections: &Arc<Connections>) {
-        let taken = self.link.send_if_modified(|link| match link {
-            Link::Up(current) if Arc::ptr_eq(current, connections) => {
-                *link = Link::Connecting;
-                true
-            }
-            _ => false,
-        });
-        if taken {
-            self.attention.notify_one();
-        }
-    }
-
-    fn set_up(&self, up: bool) {
-        if self.up.swap(up, Ordering::Relaxed) != up {
-            self.metrics.up(up);
-        }
-    }
-
-    fn say_down(&self, failure: Failure) {
-        if !self.told_down.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                reason = failure.as_str(),
-                "Redis does not answer: going on without it, trying again every {PAUSE:?}"
-            );
-        }
-    }
-
     fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
     }
-}
 
-/// Connecting.
-impl Shared {
-    async fn keep_connected(self: Arc<Self>) {
-        loop {
-            let wait = lock(&self.breaker).next_probe(self.clock.mono());
-            if let Some(wait) = wait {
-                tokio::time::sleep(wait).await;
-                lock(&self.breaker).probe_begins();
-            }
-            match self.connect().await {
-                Ok(connections) => {
-                    self.connected(connections);
-                    self.until_attention().await;
-                }
-                Err(failure) => self.not_connected(failure).await,
-            }
-            // Last, so that a tier dropped before it was ever used still writes what was queued.
-            if self.is_closing() {
-                return;
-            }
+    /// The server that holds what lies under a key.
+    fn node_of(&self, primary: &Hash) -> Option<Arc<Node>> {
+        self.node(hex(primary).as_bytes())
+    }
+
+    fn node_of_job(&self, job: &Job) -> Option<Arc<Node>> {
+        match job {
+            Job::Answer { name, .. } | Job::Remove { name } => self.node_of(name),
+            Job::Variant(v) => self.node_of(&v.primary),
+            Job::Discard { key } => self.node_of_name(key),
         }
     }
 
-    fn connected(&self, connections: Connections) {
-        lock(&self.breaker).probe_ended(true, self.clock.mono());
-        self.metrics.circuit_open(false);
-        self.set_up(true);
-        if self.told_down.swap(false, Ordering::Relaxed) {
-            tracing::info!("Redis answers again");
-        }
-        self.link.send_replace(Link::Up(Arc::new(connections)));
-        self.work.notify_one();
+    /// All names are ours: the hash tag stands between braces.
+    fn node_of_name(&self, name: &str) -> Option<Arc<Node>> {
+        self.node(name.split(['{', '}']).nth(1)?.as_bytes())
     }
 
-    async fn not_connected(&self, failure: Failure) {
-        self.link.send_replace(Link::Down);
-        self.say_down(failure);
-        self.failed(failure);
-        lock(&self.breaker).probe_ended(false, self.clock.mono());
-        // While the breaker is still closed nothing else keeps attempts apart.
-        if lock(&self.breaker).is_closed() {
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-
-    /// Waits until the connections are of no use any more.
-    async fn until_attention(&self) {
-        while !self.is_closing() && matches!(*self.link.borrow(), Link::Up(_)) {
-            self.attention.notified().await;
-        }
-    }
-
-    /// Connects, signs in, and asks for a sign of life within the budget an operation has: a Redis too slow to serve is not up.
-    async fn connect(&self) -> Result<Connections, Failure> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(None)
-            .set_response_timeout(None)
-            .set_pipeline_buffer_size(CHANNEL);
-        let open = || self.client.get_multiplexed_async_connection_with_config(&config);
-        let opened =
-            timeout(CONNECT.max(self.budget), async { tokio::try_join!(open(), open(), open()) }).await;
-        let (one, two, write) = opened.map_err(|_| Failure::Timeout)?.map_err(|e| Failure::of(&e))?;
-        let connections = Connections { reads: [one, two], write };
-        let mut probe = connections.reads[0].clone();
-        let ping = ::redis::cmd("PING");
-        let answer = timeout(self.budget, ping.query_async::<Value>(&mut probe)).await;
-        match answer.map_err(|_| Failure::Timeout)?.map_err(|e| Failure::of(&e))? {
-            Value::SimpleString(word) if word == "PONG" => {}
-            _ => return Err(Failure::Connection),
-        }
-        // What is read before the purges are known could not be judged. A Redis that refuses to tell them is used nevertheless: see `log`.
-        match self.catch_up(&mut probe).await {
-            Ok(()) | Err(Failure::Response) => Ok(connections),
-            Err(failure) => Err(failure),
-        }
-    }
-
-    async fn connections(&self) -> Result<Arc<Connections>, Failure> {
-        let mut link = self.link.subscribe();
-        loop {
-            match &*link.borrow_and_update() {
-                Link::Up(connections) => return Ok(connections.clone()),
-                Link::Down => return Err(Failure::Connection),
-                Link::Connecting => {}
-            }
-            link.changed().await.map_err(|_| Failure::Connection)?;
-        }
+    /// The server to ask, unless it is left alone or nobody knows which one it is.
+    fn asked<'n>(&self, node: Option<&'n Arc<Node>>) -> Result<&'n Arc<Node>, Trouble> {
+        let trouble = match node {
+            Some(node) if node.is_asked() => return Ok(node),
+            Some(_) => Trouble::CircuitOpen,
+            None => Trouble::Connection,
+        };
+        self.metrics.error(if node.is_some() { "circuit-open" } else { "connection" });
+        Err(trouble)
     }
 }
 
 /// Reading.
 impl Shared {
-    async fn read(&self, side: usize, names: &[String]) -> Result<Vec<Option<Bytes>>, Failure> {
-        let connections = self.connections().await?;
+    async fn read(&self, node: &Node, side: usize, names: &[String]) -> Result<Vec<Option<Bytes>>, Failure> {
+        let connections = self.connections(node).await?;
         let mut connection = connections.reads[side].clone();
         let mut command = ::redis::cmd(if names.len() == 1 { "GET" } else { "MGET" });
         command.arg(names);
         let answer = command.query_async::<Value>(&mut connection).await;
         let values = answer.map_err(|e| Failure::of(&e)).and_then(|value| values(value, names.len()));
-        if values.as_ref().is_err_and(|failure| *failure == Failure::Connection) {
-            self.broken(&connections);
+        if values.as_ref().is_err_and(|failure| failure.breaks()) {
+            self.broken(node, &connections);
         }
         values
     }
@@ -544,15 +507,10 @@ impl Shared {
         }
     }
 
-    /// `None`: nothing is to be written now. While the breaker is open everything is given up but the removals, which wait for it to close.
+    /// `None`: nothing is to be written now.
     fn next_batch(&self, again_at: MonoTime) -> Option<Batch> {
-        let closed = lock(&self.breaker).is_closed();
+        let due = self.is_any_asked() && self.clock.mono() >= again_at;
         let mut behind = lock(&self.behind);
-        if !closed {
-            let batch = behind.take_all();
-            self.give_up(&mut behind, &batch);
-        }
-        let due = closed && self.clock.mono() >= again_at;
         let batch = behind.take(BATCH_JOBS, BATCH_BYTES, due);
         if batch.is_empty() {
             self.done_until(behind.last());
@@ -561,20 +519,31 @@ impl Shared {
         Some(batch)
     }
 
-    fn give_up(&self, behind: &mut Behind, batch: &Batch) {
+    fn is_any_asked(&self) -> bool {
+        self.all_nodes().iter().any(|node| node.is_asked())
+    }
+
+    /// A server that is left alone gets nothing. All is given up but the removals, which wait for it.
+    fn give_up(&self, batch: &Batch) -> bool {
+        let mut behind = lock(&self.behind);
+        let mut all_removed = true;
         for (ticket, job) in batch {
             match job {
-                Job::Remove { name } => behind.failed_removal(*ticket, *name),
+                Job::Remove { name } => {
+                    all_removed = false;
+                    behind.failed_removal(*ticket, *name);
+                }
                 _ => {
                     behind.over(*ticket, job);
                     self.metrics.error("circuit-open");
                 }
             }
         }
+        all_removed
     }
 
     async fn until_work(&self, again_at: MonoTime) {
-        let again = lock(&self.behind).has_failed() && lock(&self.breaker).is_closed();
+        let again = lock(&self.behind).has_failed() && self.is_any_asked();
         if again {
             let _ = timeout(again_at.since(self.clock.mono()), self.work.notified()).await;
         } else {
@@ -590,29 +559,65 @@ impl Shared {
         });
     }
 
-    /// Makes writes in two round trips at most: everything but variants, whose names depend on the marker that is there, then those.
-    /// Answers whether every removal was made.
+    /// Makes writes, on every server at once. Answers whether every removal was made.
     async fn write(&self, batch: Batch) -> bool {
+        let mut parts: Vec<(Option<Arc<Node>>, Batch)> = Vec::new();
+        for (ticket, job) in batch {
+            let node = self.node_of_job(&job).filter(|node| node.is_asked());
+            let same =
+                |other: &Option<Arc<Node>>| other.as_ref().map(Arc::as_ptr) == node.as_ref().map(Arc::as_ptr);
+            match parts.iter_mut().find(|(other, _)| same(other)) {
+                Some((_, part)) => part.push((ticket, job)),
+                None => parts.push((node, vec![(ticket, job)])),
+            }
+        }
+        let writes = parts.into_iter().map(async |(node, part)| match node {
+            Some(node) => self.write_to(&node, part).await,
+            None => self.give_up(&part),
+        });
+        join_all(writes).await.into_iter().all(|all_removed| all_removed)
+    }
+
+    /// Makes writes in two round trips at most: everything but variants, whose names depend on the marker that is there, then those.
+    async fn write_to(&self, node: &Arc<Node>, batch: Batch) -> bool {
         let now = self.clock.wall();
+        let replaced =
+            self.bodies_of(node, batch.iter().filter_map(|(_, job)| self.replaces(job)).collect()).await;
         let mut pipe = Pipe::default();
         let mut sent = Batch::with_capacity(batch.len());
         for (ticket, job) in batch {
-            if self.add(&mut pipe, &job, now) {
+            if self.add(&mut pipe, &job, now).await {
                 sent.push((ticket, job));
             } else {
                 lock(&self.behind).over(ticket, &job);
             }
         }
-        match self.send(pipe).await {
-            Ok(replies) => self.conclude(sent, replies, now).await,
+        match self.send(node, pipe).await {
+            Ok(replies) => {
+                self.let_go(replaced.into_iter().filter(|(_, place)| !is_named(&sent, place)).collect())
+                    .await;
+                self.conclude(node, sent, replies, now).await
+            }
             Err(_) => self.abandon(sent),
         }
     }
 
-    /// Adds the command of a write; `false` when what it would write is past its use.
-    fn add(&self, pipe: &mut Pipe, job: &Job, now: WallTime) -> bool {
+    /// The key and the name under which a write may leave a body without a name.
+    fn replaces(&self, job: &Job) -> Option<(Hash, String)> {
         match job {
-            Job::Answer { name, entry, seal } => pipe.set(&self.key(name), entry, seal, now),
+            Job::Remove { name } => Some((*name, self.key(name))),
+            Job::Answer { name, entry, .. } if entry.body.len() > INLINE => Some((*name, self.key(name))),
+            _ => None,
+        }
+    }
+
+    /// Adds the command of a write; `false` when what it would write is past its use, or its body could not be written.
+    async fn add(&self, pipe: &mut Pipe, job: &Job, now: WallTime) -> bool {
+        match job {
+            Job::Answer { name, entry, seal } => {
+                let Some(form) = self.value(name, entry, seal, now).await else { return false };
+                pipe.set(&self.key(name), form, entry, now)
+            }
             Job::Variant(v) => {
                 let Some(lifetime) = lifetime(&v.entry, now) else { return false };
                 let form = record::encode(&Stored::Variants((*v.candidate).clone()));
@@ -628,22 +633,29 @@ impl Shared {
     }
 
     /// Sends a pipeline within the budget its size gives it. One reply per command.
-    async fn send(&self, pipe: Pipe) -> Result<Vec<RedisResult<Value>>, Failure> {
+    async fn send(&self, node: &Arc<Node>, pipe: Pipe) -> Result<Vec<RedisResult<Value>>, Failure> {
+        self.send_on(node, pipe, |connections| &connections.write).await
+    }
+
+    async fn send_on(
+        &self,
+        node: &Arc<Node>,
+        pipe: Pipe,
+        which: impl Fn(&Connections) -> &MultiplexedConnection,
+    ) -> Result<Vec<RedisResult<Value>>, Failure> {
         if pipe.labels.is_empty() {
             return Ok(Vec::new());
         }
         let started = self.clock.mono();
-        let budget = WRITE.max(self.budget)
-            + Duration::from_millis(pipe.bytes.saturating_mul(1000) / WRITE_BYTES_PER_SECOND);
-        let ended = timeout(budget, async {
-            let connections = self.connections().await?;
-            let mut connection = connections.write.clone();
+        let ended = timeout(self.time_to_write(pipe.bytes), async {
+            let connections = self.connections(node).await?;
+            let mut connection = which(&connections).clone();
             let replies = pipe.commands.query_async::<Vec<RedisResult<Value>>>(&mut connection).await;
             let replies = replies.map_err(|e| Failure::of(&e)).and_then(|replies| {
                 if replies.len() == pipe.labels.len() { Ok(replies) } else { Err(Failure::Connection) }
             });
-            if replies.as_ref().is_err_and(|failure| *failure == Failure::Connection) {
-                self.broken(&connections);
+            if replies.as_ref().is_err_and(|failure| failure.breaks()) {
+                self.broken(node, &connections);
             }
             replies
         });
@@ -654,15 +666,21 @@ impl Shared {
         }
         match &ended {
             Ok(replies) => {
-                self.succeeded();
-                self.tell_refusals(replies);
+                self.succeeded(node);
+                self.tell_refusals(node, replies);
             }
-            Err(failure) => self.failed(*failure),
+            Err(failure) => self.failed(node, *failure),
         }
         ended
     }
 
-    async fn conclude(&self, sent: Batch, replies: Vec<RedisResult<Value>>, now: WallTime) -> bool {
+    async fn conclude(
+        &self,
+        node: &Arc<Node>,
+        sent: Batch,
+        replies: Vec<RedisResult<Value>>,
+        now: WallTime,
+    ) -> bool {
         let mut all_removed = true;
         let mut variants = Vec::new();
         let mut removed = Vec::new();
@@ -680,7 +698,7 @@ impl Shared {
                 (job, _) => lock(&self.behind).over(ticket, &job),
             }
         }
-        self.write_variants(variants, now).await;
+        self.write_variants(node, variants, now).await;
         self.tell_removals(removed).await && all_removed
     }
 
@@ -688,7 +706,7 @@ impl Shared {
     async fn tell_removals(&self, removed: Vec<(Ticket, Hash)>) -> bool {
         let mut pipe = Pipe::default();
         self.announce(&mut pipe, removed.iter().map(|(_, name)| *name));
-        let told = match self.send(pipe).await {
+        let told = match self.send_to_log(pipe).await {
             Ok(replies) => !replies.iter().any(|reply| reply.as_ref().is_err_and(passes)),
             Err(_) => false,
         };
@@ -703,7 +721,19 @@ impl Shared {
         told
     }
 
-    async fn write_variants(&self, variants: Vec<(Ticket, Variant, Option<Arc<Variants>>)>, now: WallTime) {
+    async fn send_to_log(&self, pipe: Pipe) -> Result<Vec<RedisResult<Value>>, Failure> {
+        match self.node(FLEET) {
+            Some(node) => self.send(&node, pipe).await,
+            None => Err(Failure::Connection),
+        }
+    }
+
+    async fn write_variants(
+        &self,
+        node: &Arc<Node>,
+        variants: Vec<(Ticket, Variant, Option<Arc<Variants>>)>,
+        now: WallTime,
+    ) {
         let mut pipe = Pipe::default();
         let mut told = Vec::with_capacity(variants.len());
         for (ticket, variant, marker) in variants {
@@ -712,15 +742,13 @@ impl Shared {
                 self.replace_marker(&mut pipe, &variant, now);
                 variant.candidate.clone()
             });
-            pipe.set(
-                &self.variant_key(&variant.primary, marker.generation, &variant.name),
-                &variant.entry,
-                &variant.seal,
-                now,
-            );
+            if let Some(form) = self.value(&variant.primary, &variant.entry, &variant.seal, now).await {
+                let name = self.variant_key(&variant.primary, marker.generation, &variant.name);
+                pipe.set(&name, form, &variant.entry, now);
+            }
             told.push((ticket, variant, marker));
         }
-        let _ = self.send(pipe).await;
+        let _ = self.send(node, pipe).await;
         for (ticket, variant, marker) in told {
             // A removal that is still to be made takes this marker with it.
             let removing = lock(&self.behind).is_removing(&variant.primary);
@@ -761,10 +789,15 @@ impl Shared {
         all_removed
     }
 
-    fn tell_refusals(&self, replies: &[RedisResult<Value>]) {
+    fn tell_refusals(&self, node: &Node, replies: &[RedisResult<Value>]) {
         let mut first = None;
         for error in replies.iter().filter_map(|reply| reply.as_ref().err()) {
-            self.metrics.error(Failure::Response.as_str());
+            self.metrics.error(refusal(error));
+            match refusal(error) {
+                "moved" => self.map_is_old.notify_one(),
+                "read-only" => self.is_no_master(node),
+                _ => {}
+            }
             first.get_or_insert(error);
         }
         match first {
@@ -803,9 +836,8 @@ impl Pipe {
         self.commands.cmd(name)
     }
 
-    fn set(&mut self, key: &str, entry: &Entry, seal: &Seal, now: WallTime) -> bool {
+    fn set(&mut self, key: &str, form: Vec<u8>, entry: &Entry, now: WallTime) -> bool {
         let Some(lifetime) = lifetime(entry, now) else { return false };
-        let form = record::encode_answer(&entry.record, seal.epoch, entry.body.chunks());
         self.bytes += form.len() as u64;
         self.command("set", "SET").arg(key).arg(form).arg("PX").arg(lifetime);
         true
@@ -815,6 +847,16 @@ impl Pipe {
         self.command("del", "DEL").arg(keys);
         true
     }
+}
+
+/// Whether one of these writes names this body anew.
+fn is_named(batch: &Batch, place: &Apart) -> bool {
+    batch.iter().any(|(_, job)| match job {
+        Job::Answer { entry, .. } => {
+            entry.body.apart().is_some_and(|pieces| pieces.place().generation == place.generation)
+        }
+        _ => false,
+    })
 }
 
 /// How long an answer is worth keeping in Redis, in milliseconds; `None` when it is not.
@@ -846,17 +888,6 @@ fn values(answer: Value, count: usize) -> Result<Vec<Option<Bytes>>, Failure> {
         value if count == 1 => Ok(vec![one(value)?]),
         _ => Err(Failure::Connection),
     }
-}
-
-fn client(url: &str) -> Result<Client, String> {
-    let wrong = |_: RedisError| {
-        "the Redis URL cannot be used; write redis://[user[:password]@]host[:port][/db] or redis+unix:///path"
-            .to_owned()
-    };
-    // A multiplexed connection writes many small commands: held back until the last is acknowledged, each would wait up to 40 ms.
-    let tcp = TcpSettings::default().set_nodelay(true);
-    let info = url.into_connection_info().map_err(wrong)?.set_tcp_settings(tcp);
-    Client::open(info).map_err(wrong)
 }
 
 fn millis(time: Duration) -> u64 {

@@ -183,6 +183,15 @@ fn base_for(path: &[String], name: &str) -> Table {
             route.insert("cache".into(), cache.into());
         }
         // Without an address, the other settings of Redis mean nothing yet.
+        "redis.tls" => {
+            let redis: Table =
+                toml::from_str("url = \"rediss://h\"\ntls = { cert = \"/c.pem\", key = \"/c.key\" }")
+                    .unwrap();
+            base.insert("redis".into(), redis.into());
+        }
+        "redis" if name == "tls" => {
+            base["redis"].as_table_mut().unwrap().insert("url".into(), "rediss://h".into());
+        }
         "redis" if name != "url" => {
             base["redis"].as_table_mut().unwrap().insert("url".into(), "redis+unix:///redis.sock".into());
         }

@@ -22,7 +22,7 @@ use vanne::observe::metrics::Metrics;
 use vanne::plan;
 use vanne::route::Table;
 use vanne::store::redis::RedisTier;
-use vanne::store::{Body, Entry, Found, Store};
+use vanne::store::{Body, Entry, Found, Sizes, Store};
 
 /// The budget of an operation in these tests.
 pub const BUDGET: Duration = Duration::from_millis(100);
@@ -147,7 +147,7 @@ impl Gateway {
         let metrics = Metrics::new(&plan);
         let tier = RedisTier::new(plan.redis.as_ref().unwrap(), clock.clone(), metrics.redis()).unwrap();
         let cache = metrics.cache(&CacheName::from("api"));
-        let store = Store::new(memory, ByteSize::mib(1), Some(tier.clone()), clock.clone(), cache);
+        let store = Store::new(memory, Sizes::of(ByteSize::mib(1)), Some(tier.clone()), clock.clone(), cache);
         Self { store: Arc::new(store), tier, clock }
     }
 
@@ -203,6 +203,8 @@ pub fn plan(url: &str) -> plan::Plan {
             timeout: BUDGET,
             prefix: "vanne".into(),
             trust: Duration::from_secs(10),
+            password_file: None,
+            tls: plan::RedisTls::default(),
         }),
         upstreams: Vec::new(),
         limits: Vec::new(),
@@ -212,6 +214,7 @@ pub fn plan(url: &str) -> plan::Plan {
             rules: Default::default(),
             memory: ByteSize::mib(16),
             max_object: ByteSize::mib(1),
+            memory_max_object: None,
             coalesce: Default::default(),
             relay: Default::default(),
             lease: Duration::from_secs(3),

@@ -51,6 +51,14 @@ mod conformance;
 
 mod redis;
 
+mod large;
+
+mod topology;
+
+mod failing;
+
+mod layout;
+
 mod purge;
 
 mod fleet;

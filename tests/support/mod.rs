@@ -14,9 +14,11 @@ pub mod client;
 pub mod fake_redis;
 pub mod gate;
 pub mod http2;
+pub mod line;
 pub mod origin;
 pub mod process;
 pub mod redis;
+pub mod redis_fleet;
 #[cfg(feature = "server")]
 pub mod secured;
 pub mod wire;

@@ -12,6 +12,8 @@ use super::{free_address, poll_until, process, within};
 pub struct Redis {
     address: SocketAddr,
     server: Option<Child>,
+    options: Vec<String>,
+    folder: tempfile::TempDir,
 }
 
 impl Redis {
@@ -20,7 +22,14 @@ impl Redis {
     /// # Panics
     /// If `redis-server` is not installed; `tests/run` installs it.
     pub async fn start() -> Self {
-        let mut redis = Self { address: free_address(), server: None };
+        Self::with(&[]).await
+    }
+
+    /// Starts a server with these options: `["--maxmemory", "10mb"]`.
+    pub async fn with(options: &[&str]) -> Self {
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut redis = Self { address: free_address(), server: None, options, folder };
         redis.start_again().await;
         redis
     }
@@ -30,7 +39,9 @@ impl Redis {
         self.kill();
         let port = self.address.port().to_string();
         let server = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no", "--dir", "/"])
+            .args(["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no", "--dir"])
+            .arg(self.folder.path())
+            .args(&self.options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
@@ -59,9 +70,24 @@ impl Redis {
         self.signal("CONT");
     }
 
+    /// Whether it was neither killed nor never started.
+    pub fn is_running(&self) -> bool {
+        self.server.is_some()
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The folder it runs in.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.server.as_ref().expect("a running redis-server").id()
     }
 
     /// The URL for a configuration.
@@ -121,7 +147,7 @@ impl Redis {
     }
 
     fn signal(&self, name: &str) {
-        process::signal(self.server.as_ref().expect("a running redis-server").id(), name);
+        process::signal(self.id(), name);
     }
 }
 
@@ -131,10 +157,21 @@ impl Drop for Redis {
     }
 }
 
+/// The answer to a command sent to whatever listens there, if any.
+pub async fn ask(address: SocketAddr, words: &[&str]) -> Option<Value> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+    stream.write_all(&array_of(&words)).await.ok()?;
+    Resp::new(stream).value().await.ok()
+}
+
+/// It answers; that it asks for a password first is an answer.
 async fn pings(address: SocketAddr) -> bool {
-    let Ok(mut stream) = TcpStream::connect(address).await else { return false };
-    let sent = stream.write_all(&array_of(&[b"PING"])).await;
-    sent.is_ok() && Resp::new(stream).value().await.is_ok_and(|value| value == Value::Simple("PONG".into()))
+    match ask(address, &["PING"]).await {
+        Some(Value::Simple(word)) => word == "PONG",
+        Some(Value::Error(text)) => text.starts_with("NOAUTH"),
+        _ => false,
+    }
 }
 
 /// A value of the Redis protocol, version 2.

@@ -24,11 +24,13 @@ pub fn all(file: &File, reader: &mut Reader<'_>) -> Option<Vec<Cache>> {
 fn cache(name: &str, table: &CacheTable, reader: &mut Reader<'_>) -> Option<Cache> {
     mode_without_ttl(table, reader);
     host_alone(table, reader);
+    more_in_memory(table, reader);
     Some(Cache {
         name: CacheName::from(name),
         rules: Arc::new(rules(table)?),
         memory: table.memory.value()?.0,
         max_object: table.max_object.value()?.0,
+        memory_max_object: table.memory_max_object.optional()?.map(|size| size.0),
         coalesce: *table.coalesce.value()?,
         lease: time(&table.lease)?,
         relay: *table.relay.value()?,
@@ -47,6 +49,21 @@ fn mode_without_ttl(table: &CacheTable, reader: &mut Reader<'_>) {
         reader.report(
             Problem::of(&table.ttl_mode.spot, "there is no ttl that it could apply to")
                 .help("add ttl = \"1h\" or another duration, or remove ttl_mode"),
+        );
+    }
+}
+
+fn more_in_memory(table: &CacheTable, reader: &mut Reader<'_>) {
+    let memory = table.memory_max_object.optional().flatten().map(|size| size.0);
+    if let (Some(memory), Some(stored)) = (memory, table.max_object.value())
+        && memory > stored.0
+    {
+        reader.report(
+            Problem::of(
+                &table.memory_max_object.spot,
+                "it is larger than max_object, so nothing of that size is ever stored",
+            )
+            .help("raise max_object, or lower memory_max_object"),
         );
     }
 }

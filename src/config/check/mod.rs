@@ -8,6 +8,7 @@ mod health;
 mod listeners;
 mod onward;
 mod routes;
+mod shared;
 mod split;
 mod sticky;
 mod tls;
@@ -15,13 +16,13 @@ mod trying;
 mod upstreams;
 mod ward;
 
-use super::file::{File, LogTable, RedisTable, ServerTable, time};
+use super::file::{File, LogTable, ServerTable, time};
 use super::kind::{Named, Threads};
 use super::problem::{Problem, Spot};
 use super::read::Reader;
 use super::suggest::nearest;
 use crate::guard::client::TrustedProxies;
-use crate::plan::{Log, Plan, Redis, Server};
+use crate::plan::{Log, Plan, Server};
 
 /// The plan of a file; `None` when something in it is wrong.
 pub fn plan(file: &File, reader: &mut Reader<'_>) -> Option<Plan> {
@@ -29,7 +30,7 @@ pub fn plan(file: &File, reader: &mut Reader<'_>) -> Option<Plan> {
     let listeners = listeners::public(file, reader);
     let admin = listeners::admin(file, reader);
     let log = file.log.value().and_then(log);
-    let redis = file.redis.value().and_then(redis);
+    let redis = file.redis.value().and_then(|table| shared::redis(table, reader));
     let upstreams = upstreams::all(file, reader);
     let caches = caches::all(file, reader);
     let limits = ward::limits(file, reader);
@@ -75,13 +76,6 @@ fn log(table: &LogTable) -> Option<Log> {
         format: *table.format.value()?,
         access: table.access.value()?.clone(),
     })
-}
-
-/// `Some(None)`: no Redis was asked for.
-fn redis(table: &RedisTable) -> Option<Option<Redis>> {
-    let (url, timeout, prefix) = (table.url.value()?, time(&table.timeout)?, table.prefix.value()?);
-    let trust = time(&table.trust)?;
-    Some(url.0.clone().map(|url| Redis { url, timeout, prefix: prefix.0.clone(), trust }))
 }
 
 /// What a name may stand for.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 
 use super::is_name_byte;
+use crate::base::redis_url::RedisUrl as Parsed;
 use crate::config::setting::FromText;
 use crate::forward::HostRule;
 
@@ -90,30 +91,14 @@ impl FromText for RedisUrl {
     const SECRET: bool = true;
 
     fn from_text(text: &str) -> Result<Self, Option<String>> {
-        let right = match text.split_once("://") {
-            _ if text.is_empty() => return Ok(Self(None)),
-            Some(("redis", rest)) => is_redis_authority(rest),
-            Some(("redis+unix", path)) => path.starts_with('/'),
-            Some(("rediss", _)) => {
-                return Err(Some(
-                    "TLS to Redis is not supported; use redis:// on a private network".to_owned(),
-                ));
-            }
-            _ => false,
-        };
-        let help = "write redis://[user[:password]@]host[:port][/database] or redis+unix:///path/to/socket; \
-                    a password's `@`, `/` and `:` as %40, %2F and %3A";
-        right.then(|| Self(Some(text.to_owned()))).ok_or_else(|| Some(help.to_owned()))
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        match Parsed::parse(text) {
+            Ok(_) => Ok(Self(Some(text.to_owned()))),
+            Err(wrong) => Err(Some(wrong.to_string())),
+        }
     }
-}
-
-/// `[user[:password]@]host[:port][/database]`
-fn is_redis_authority(rest: &str) -> bool {
-    let rest = rest.split_once('?').map_or(rest, |(rest, _)| rest);
-    let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let database_right = database.is_empty() || database.bytes().all(|b| b.is_ascii_digit());
-    database_right && split_port(host).is_ok_and(|(host, _)| is_host(host))
 }
 
 /// The address of an instance: `host:port`.
@@ -247,6 +232,9 @@ mod tests {
             "redis://[::1]:6379",
             "redis://h?protocol=resp3",
             "redis+unix:///run/redis.sock",
+            "rediss://h",
+            "redis+sentinel://a,b/main",
+            "rediss+cluster://a,b",
         ] {
             assert!(reads::<RedisUrl>(right), "{right}");
         }
@@ -258,7 +246,6 @@ mod tests {
             "redis://h:x",
             "redis://h/x",
             "http://h",
-            "rediss://h",
             "redis+unix://run/redis.sock",
         ] {
             assert!(!reads::<RedisUrl>(wrong), "{wrong}");

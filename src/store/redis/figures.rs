@@ -7,6 +7,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::RedisTier;
+use super::node::Node;
 
 /// How long it may take to say it.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -34,8 +35,16 @@ impl RedisTier {
     /// Asks for them, past the breaker: who asks wants to know.
     pub async fn figures(&self) -> Figures {
         let mut figures = Figures { up: self.is_up(), ..Figures::default() };
+        for node in self.shared.all_nodes() {
+            self.add_figures(&node, &mut figures).await;
+        }
+        figures
+    }
+
+    /// Those of one server on top of the others'.
+    async fn add_figures(&self, node: &Node, figures: &mut Figures) {
         let asked = async {
-            let connections = self.shared.connections().await.ok()?;
+            let connections = self.shared.connections(node).await.ok()?;
             let mut connection = connections.reads[1].clone();
             let mut pipe = ::redis::pipe();
             pipe.ignore_errors();
@@ -45,13 +54,18 @@ impl RedisTier {
         let answers = timeout(PATIENCE, asked).await.ok().flatten().unwrap_or_default();
         for answer in answers.into_iter().flatten() {
             match answer {
-                Value::Int(keys) => figures.keys = u64::try_from(keys).ok(),
+                Value::Int(keys) => add(&mut figures.keys, u64::try_from(keys).ok()),
                 Value::BulkString(text) => figures.read(&String::from_utf8_lossy(&text)),
                 Value::VerbatimString { text, .. } => figures.read(&text),
                 _ => {}
             }
         }
-        figures
+    }
+}
+
+fn add(sum: &mut Option<u64>, number: Option<u64>) {
+    if let Some(number) = number {
+        *sum = Some(sum.unwrap_or_default().saturating_add(number));
     }
 }
 
@@ -60,11 +74,11 @@ impl Figures {
         for (name, value) in text.lines().filter_map(|line| line.split_once(':')) {
             let number = value.trim().parse().ok();
             match name {
-                "used_memory" => self.used_memory = number,
-                "maxmemory" => self.maxmemory = number,
+                "used_memory" => add(&mut self.used_memory, number),
+                "maxmemory" => add(&mut self.maxmemory, number),
                 "maxmemory_policy" => self.maxmemory_policy = Some(value.trim().to_owned()),
-                "evicted_keys" => self.evicted_keys = number,
-                "expired_keys" => self.expired_keys = number,
+                "evicted_keys" => add(&mut self.evicted_keys, number),
+                "expired_keys" => add(&mut self.expired_keys, number),
                 _ => {}
             }
         }

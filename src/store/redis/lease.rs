@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::relay::{Relay, Relayed, Token};
-use super::{Failure, Link, Pipe, RedisTier, Shared, WRITE, lock, millis, passes};
+use super::{FLEET, Failure, Pipe, RedisTier, Shared, WRITE, lock, millis, passes};
 use crate::base::clock::MonoTime;
 use crate::base::dice::Dice;
 use crate::cache::purge::Epoch;
@@ -261,7 +261,9 @@ impl Queue {
     /// Takes the lease, unless somebody holds it who knows the purge `epoch`. `insist`: also when it was just fetched.
     pub async fn take(&mut self, epoch: Epoch, insist: bool) -> Taken {
         let shared = &self.shared;
-        if shared.leases.refused.load(Ordering::Relaxed) || !lock(&shared.breaker).is_closed() {
+        if shared.leases.refused.load(Ordering::Relaxed)
+            || !shared.node_of_name(&self.name).is_some_and(|node| node.is_asked())
+        {
             return Taken::Unknown;
         }
         self.told.mark_unchanged();
@@ -270,7 +272,7 @@ impl Queue {
         command.arg(TAKE).arg(1).arg(&self.name).arg(&self.slot).arg(&token).arg(format!("{epoch:016x}"));
         command.arg(millis(self.time)).arg(u8::from(insist));
         let asked = shared.clock.mono();
-        match shared.lease_command(&command, shared.budget).await {
+        match shared.lease_command(&self.name, &command, shared.budget).await {
             Some(Value::Nil) => Taken::Ours(Lease::hold(self, token, asked)),
             Some(Value::BulkString(held)) if held.first() == Some(&b'd') => Taken::Done,
             Some(Value::BulkString(held)) => match held.split_first_chunk::<17>() {
@@ -296,14 +298,19 @@ impl Queue {
 
     /// Waits until the fetch of another ends, or for a while.
     pub async fn wait(&mut self) -> Woken {
-        let mut link = self.shared.link.subscribe();
+        let log = self.shared.node(FLEET);
+        let lost = async {
+            if let Some(log) = &log {
+                log.lost().await;
+            }
+        };
         tokio::select! {
             biased;
             told = self.told.changed() => {
                 let outcome = if told.is_ok() { *self.told.borrow_and_update() } else { None };
                 outcome.map_or(Woken::Silence, Woken::Told)
             }
-            _ = link.wait_for(|link| !matches!(link, Link::Up(_))) => Woken::Silence,
+            () = lost => Woken::Silence,
             () = tokio::time::sleep(ASK_AGAIN) => Woken::Silence,
         }
     }
@@ -388,7 +395,7 @@ impl Held {
         loop {
             tokio::time::sleep(self.time / 3).await;
             let asked = self.shared.clock.mono();
-            match self.shared.lease_command(&command, self.time / 3).await {
+            match self.shared.lease_command(&self.name, &command, self.time / 3).await {
                 Some(Value::Int(1)) => {
                     self.sure_until.store(asked.plus(self.time).as_nanos(), Ordering::Relaxed);
                 }
@@ -404,7 +411,7 @@ impl Held {
 
     async fn open(self: Arc<Self>) {
         let command = self.command(OPEN);
-        let answer = self.shared.lease_command(&command, WRITE.max(self.shared.budget)).await;
+        let answer = self.shared.lease_command(&self.name, &command, WRITE.max(self.shared.budget)).await;
         if matches!(answer, Some(Value::BulkString(letter)) if letter == b"w") {
             self.shared.tell_landed(Outcome::Streams.byte(), &self.slot).await;
         }
@@ -417,7 +424,7 @@ impl Held {
         }
         let mut command = self.command(GIVE_BACK);
         command.arg(if stored { millis(ECHO) } else { 0 });
-        let answer = self.shared.lease_command(&command, WRITE.max(self.shared.budget)).await;
+        let answer = self.shared.lease_command(&self.name, &command, WRITE.max(self.shared.budget)).await;
         if matches!(answer, Some(Value::BulkString(letter)) if letter == b"w" || letter == b"s") {
             // Those of this process as well: they read it where the others do.
             self.shared.tell_landed(outcome.byte(), &self.slot).await;
@@ -464,20 +471,23 @@ impl Shared {
             .arg(message);
         pipe.command("xadd", "PEXPIRE").arg(&key).arg(millis(LASTING));
         // Who is not told asks again.
-        let _ = self.send(pipe).await;
+        let _ = self.send_to_log(pipe).await;
     }
 
     /// Runs a script within its budget; `None` when Redis does not.
-    async fn lease_command(&self, command: &Cmd, budget: Duration) -> Option<Value> {
+    async fn lease_command(&self, name: &str, command: &Cmd, budget: Duration) -> Option<Value> {
+        let node = self.node_of_name(name)?;
         let started = self.clock.mono();
         let ended = timeout(budget, async {
-            let connections = self.connections().await.map_err(Trouble::Failed)?;
+            let connections = self.connections(&node).await.map_err(Trouble::Failed)?;
             // Not that of the writes: a small question must not stand behind a large answer.
             let mut connection = connections.reads[0].clone();
             command.query_async::<Value>(&mut connection).await.map_err(|error| match Failure::of(&error) {
                 Failure::Response => Trouble::Refused { for_good: !passes(&error) },
                 failure => {
-                    self.broken(&connections);
+                    if failure.breaks() {
+                        self.broken(&node, &connections);
+                    }
                     Trouble::Failed(failure)
                 }
             })
@@ -486,11 +496,11 @@ impl Shared {
         self.metrics.command("lease", self.clock.mono().since(started));
         match ended {
             Ok(value) => {
-                self.succeeded();
+                self.succeeded(&node);
                 Some(value)
             }
             Err(Trouble::Failed(failure)) => {
-                self.failed(failure);
+                self.failed(&node, failure);
                 None
             }
             Err(Trouble::Refused { for_good }) => {

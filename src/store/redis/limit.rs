@@ -5,8 +5,8 @@ use std::time::Duration;
 use redis::Value;
 use tokio::time::timeout;
 
+use super::node::Node;
 use super::{Failure, RedisTier, Shared, Trouble};
-use crate::store::lock;
 
 /// The generic cell rate algorithm on Redis' own clock, in microseconds: gateways whose clocks differ still count alike. Keeps the moment at which the
 /// bucket is full again, for as long as it is not. Answers with whether the request is taken and with how long the bucket takes to be full. One
@@ -44,25 +44,20 @@ impl RedisTier {
     /// When Redis did not answer within its budget, or not well; whether it counted is then unknown.
     pub async fn take(&self, name: &str, interval: Duration, whole: Duration) -> Result<Taken, Trouble> {
         let shared = &self.shared;
-        if !lock(&shared.breaker).is_closed() {
-            shared.metrics.error("circuit-open");
-            return Err(Trouble::CircuitOpen);
-        }
+        let name = format!("{}:limit:{{{name}}}", shared.prefix);
+        let node = shared.node_of_name(&name);
+        let node = shared.asked(node.as_ref())?;
         let started = shared.clock.mono();
-        let ended = timeout(shared.budget, shared.take(name, micros(interval), micros(whole))).await;
+        let ended = timeout(shared.budget, shared.take(node, &name, micros(interval), micros(whole))).await;
         shared.metrics.command("limit", shared.clock.mono().since(started));
-        match ended {
-            Ok(Ok(taken)) => {
-                shared.succeeded();
+        match ended.unwrap_or(Err(Failure::Timeout)) {
+            Ok(taken) => {
+                shared.succeeded(node);
                 Ok(taken)
             }
-            Ok(Err(failure)) => {
-                shared.failed(failure);
-                Err(Trouble::Error)
-            }
-            Err(_) => {
-                shared.failed(Failure::Timeout);
-                Err(Trouble::Timeout)
+            Err(failure) => {
+                shared.failed(node, failure);
+                Err(failure.into())
             }
         }
     }
@@ -73,21 +68,16 @@ fn micros(time: Duration) -> u64 {
 }
 
 impl Shared {
-    async fn take(&self, name: &str, interval: u64, whole: u64) -> Result<Taken, Failure> {
-        let connections = self.connections().await?;
+    async fn take(&self, node: &Node, name: &str, interval: u64, whole: u64) -> Result<Taken, Failure> {
+        let connections = self.connections(node).await?;
         let side = name.len() & 1;
         let mut connection = connections.reads[side].clone();
         let mut command = ::redis::cmd("EVAL");
-        command
-            .arg(TAKE)
-            .arg(1)
-            .arg(format!("{}:limit:{name}", self.prefix))
-            .arg(interval)
-            .arg(whole.max(interval));
+        command.arg(TAKE).arg(1).arg(name).arg(interval).arg(whole.max(interval));
         let answer = command.query_async::<Value>(&mut connection).await;
         let taken = answer.map_err(|e| Failure::of(&e)).and_then(|value| taken(&value));
-        if taken.as_ref().is_err_and(|failure| *failure == Failure::Connection) {
-            self.broken(&connections);
+        if taken.as_ref().is_err_and(|failure| failure.breaks()) {
+            self.broken(node, &connections);
         }
         taken
     }

@@ -19,7 +19,7 @@ use ::redis::{Cmd, Value};
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use super::{CONNECT, Failure, Link, PAUSE, Pipe, Shared, lock, millis};
+use super::{CONNECT, FLEET, Failure, Node, PAUSE, Pipe, Shared, lock, millis};
 use crate::cache::purge::{Epoch, Force, Label, Target};
 use crate::store::memory::Hash;
 
@@ -107,7 +107,8 @@ impl Shared {
     }
 
     async fn append_purge(&self, labels: &[Label], force: Force) -> Result<(), Failure> {
-        let connections = self.connections().await?;
+        let node = self.node(FLEET).ok_or(Failure::Connection)?;
+        let connections = self.connections(&node).await?;
         let mut connection = connections.reads[0].clone();
         self.add_purge(&mut connection, labels, force).await
     }
@@ -176,8 +177,11 @@ impl Shared {
     /// Follows the streams while Redis is up.
     pub(super) async fn follow(self: Arc<Self>) {
         while !self.is_closing() {
-            let up = matches!(*self.link.borrow(), Link::Up(_));
-            let ended = if up { self.listen().await } else { Ok(()) };
+            let node = self.node(FLEET);
+            let ended = match node.as_ref().filter(|node| node.is_connected()) {
+                Some(node) => self.listen(node).await,
+                None => Ok(()),
+            };
             if let Err(Failure::Response) = ended
                 && !std::mem::replace(&mut lock(&self.standing).told_deaf, true)
             {
@@ -185,14 +189,16 @@ impl Shared {
                     "Redis refuses XADD, XREAD or XRANGE: purges made elsewhere do not arrive here, so stored answers are validated often"
                 );
             }
-            let mut link = self.link.subscribe();
             // Either way it is tried again: a link that is up when a connection failed does not change.
-            let _ = timeout(PAUSE, link.changed()).await;
+            match node {
+                Some(node) => drop(timeout(PAUSE, node.changed()).await),
+                None => tokio::time::sleep(PAUSE / 10).await,
+            }
         }
     }
 
-    async fn listen(&self) -> Result<(), Failure> {
-        let mut connection = self.open_log().await?;
+    async fn listen(&self, node: &Node) -> Result<(), Failure> {
+        let mut connection = self.open_log(node).await?;
         self.catch_up(&mut connection).await?;
         let landed = self.edge(&mut connection, "XREVRANGE", &self.landed_key()).await?;
         lock(&self.standing).landed = landed.unwrap_or_default();
@@ -203,7 +209,7 @@ impl Shared {
         loop {
             let next = timeout(BLOCK + GRACE, self.next(&mut connection));
             let ended = match next.await {
-                Ok(Ok(())) if !self.is_closing() => {
+                Ok(Ok(())) if !self.is_closing() && self.still_holds_the_log(node) => {
                     heard = self.clock.wall();
                     continue;
                 }
@@ -216,12 +222,23 @@ impl Shared {
         }
     }
 
-    pub(super) async fn open_log(&self) -> Result<MultiplexedConnection, Failure> {
-        let config =
-            ::redis::AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let open = self.client.get_multiplexed_async_connection_with_config(&config);
-        let opened = timeout(CONNECT.max(self.budget), open).await;
-        opened.map_err(|_| Failure::Timeout)?.map_err(|e| Failure::of(&e))
+    /// A failover may leave the connection standing, and the log elsewhere.
+    fn still_holds_the_log(&self, node: &Node) -> bool {
+        self.node(FLEET).is_some_and(|now| std::ptr::eq(&*now, node)) && node.is_connected()
+    }
+
+    /// A connection of one's own to where the log lies.
+    pub(super) async fn open_another_log(&self) -> Result<MultiplexedConnection, Failure> {
+        match self.node(FLEET) {
+            Some(node) => self.open_log(&node).await,
+            None => Err(Failure::Connection),
+        }
+    }
+
+    async fn open_log(&self, node: &Node) -> Result<MultiplexedConnection, Failure> {
+        // Where the other connections lead: behind Sentinels that changes.
+        let opened = timeout(CONNECT.max(self.budget), self.dialer.open(node.host().as_ref())).await;
+        opened.map_err(|_| Failure::Timeout)?
     }
 
     /// Reads what was told since the last time, tells what is still to be told, and finds out what cannot be known any more.

@@ -117,7 +117,7 @@ impl Relay {
             pipe.command("xadd", "XADD").arg(&self.key).arg("*").arg("m").arg(message);
         }
         pipe.command("xadd", "PEXPIRE").arg(&self.key).arg(millis(lasts));
-        self.shared.send(pipe).await.is_ok_and(|replies| replies.iter().all(Result::is_ok))
+        self.shared.send_to_log(pipe).await.is_ok_and(|replies| replies.iter().all(Result::is_ok))
     }
 }
 
@@ -155,7 +155,7 @@ impl Relayed {
         key: &[u8],
     ) -> Option<(Record, Self)> {
         // Its holder writes while we connect: what is read begins with the first message anyway.
-        let (connection, ()) = tokio::join!(shared.open_log(), shared.tell_wanted(&token));
+        let (connection, ()) = tokio::join!(shared.open_another_log(), shared.tell_wanted(&token));
         let mut relayed = Self {
             connection: connection.ok()?,
             key: shared.relay_key(slot, &token),

@@ -1041,7 +1041,7 @@ pub(super) mod tests {
             store_when: Default::default(),
             ward: Some(Default::default()),
             lifetimes: Default::default(),
-            shadow: false,
+            shadow: true,
         }
     }
 

@@ -105,6 +105,11 @@ impl Edge {
         self.running.admin.expect("the operator's listener is on")
     }
 
+    /// Purges as the operator's listener does.
+    pub async fn purge(&self, order: &vanne::proxy::purge::Order) {
+        order.carry_out(&self.running.live).await.expect("an order that reads");
+    }
+
     /// All metrics as Prometheus reads them.
     pub fn metrics(&self) -> String {
         self.running.live.metrics.render()

@@ -1,5 +1,5 @@
-//! Many clients, hosts, users and languages before one gateway, while time passes, pages change and the origin fails: whatever the dice say,
-//! nobody gets a page past its limit, nor another's.
+//! Many clients, hosts, users and languages before one gateway, while time passes, pages change and are purged, and the origin fails: whatever the
+//! dice say, nobody gets a page past its limit or from before a change, nor another's.
 //!
 //! Seeded: `SIMULATION_SEED=7` plays one game again. Time is the gateway's own and stands still within a round; what happens at once within a round
 //! is up to the scheduler, and must not matter.
@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use vanne::base::clock::WallTime;
 use vanne::base::dice::Dice;
+use vanne::proxy::purge::Order;
 
 use crate::edge::{Edge, secs};
 use crate::support::client::Answer;
@@ -127,10 +128,19 @@ impl World {
             let head = reply(status).cache(page.says).header("etag", &tag);
             let head = head.header("x-owner", &owner).header("x-version", &version.to_string());
             let head = head.header("x-made", &self.now.to_string());
+            let head = head.header("cache-tag", &tag_of(page));
             if page.by_language { head.header("vary", "Accept-Language") } else { head }
         };
         if request.header("if-none-match") == Some(&tag) { head(304) } else { head(200).body(owner.clone()) }
     }
+}
+
+/// Whether a purge is about a host's path.
+type Concerns<'a> = Box<dyn Fn(&str, &str) -> bool + 'a>;
+
+/// The tag of a page on every host.
+fn tag_of(page: &Page) -> String {
+    format!("page-{}", &page.path[1..])
 }
 
 struct Game {
@@ -177,6 +187,9 @@ impl Game {
                 .await;
             assert!(matches!(changed.status, 204 | 503), "{:?}", changed.status);
         }
+        if self.chance(0.2) {
+            self.change_and_purge().await;
+        }
         let now = seconds(self.edge.now());
         let failing = {
             let mut world = self.world.lock().unwrap();
@@ -197,6 +210,37 @@ impl Game {
             self.check(wish, answer, now, failing);
         }
         self.check_fetches(failing);
+    }
+
+    /// Pages change behind the gateway's back, and whoever changed them purges them: from then on nobody may get what was.
+    async fn change_and_purge(&mut self) {
+        let wish = Wish::any(&mut self.dice);
+        let page = &PAGES[wish.page];
+        let url = |path: &str| vec![format!("http://{}{path}", wish.host)];
+        let (order, is_changed): (Order, Concerns<'_>) = match self.dice.below(4) {
+            0 => (
+                Order { tags: vec![tag_of(page)], ..Order::default() },
+                Box::new(|_, path| path == page.path),
+            ),
+            1 => {
+                let order = Order { urls: url(page.path), ..Order::default() };
+                (order, Box::new(|host, path| host == wish.host && path == page.path))
+            }
+            2 => {
+                let order = Order { prefixes: url("/"), ..Order::default() };
+                (order, Box::new(|host, _| host == wish.host))
+            }
+            _ => (Order { all: true, ..Order::default() }, Box::new(|_, _| true)),
+        };
+        {
+            let mut world = self.world.lock().unwrap();
+            for (host, page) in HOSTS.iter().flat_map(|host| PAGES.iter().map(move |page| (host, page))) {
+                if is_changed(host, page.path) {
+                    *world.versions.entry(format!("{host} {}", page.path)).or_default() += 1;
+                }
+            }
+        }
+        self.edge.purge(&order).await;
     }
 
     fn check(&self, wish: &Wish, answer: &Answer, now: u64, failing: bool) {

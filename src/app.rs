@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::base::name::UpstreamName;
+use crate::files::NoRoot;
 use crate::plan::changes::{self, Change};
 use crate::plan::{self, Plan};
 use crate::proxy::Gateway;
@@ -47,6 +48,9 @@ pub enum StartError {
     /// The access log could not be opened.
     #[error("cannot open the access log for appending: {0}")]
     AccessLog(std::io::Error),
+    /// A folder that is to be served cannot be opened.
+    #[error("{0}")]
+    Files(NoRoot),
     /// A certificate, a key or what belongs to them cannot be used.
     #[error("listen.{listener}.tls: {wrong}")]
     Tls {

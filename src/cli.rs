@@ -314,6 +314,7 @@ fn check(settings: &Settings, json: bool) -> Result<(), Failure> {
     let source = read(settings)?;
     match config::load(&source, &SystemEnv, &overrides(settings)) {
         Ok(plan) => {
+            folders_are_there(&plan)?;
             files(&plan)?;
             print(&if json { "[]\n".to_owned() } else { format!("{}: {}\n", source.name, summary(&plan)) })
         }
@@ -323,6 +324,16 @@ fn check(settings: &Settings, json: bool) -> Result<(), Failure> {
         }
         Err(problems) => Err(Failure { code: BAD_CONFIGURATION, text: problems.render(color()) }),
     }
+}
+
+/// What a plan cannot know: whether the folders it names can be opened here.
+fn folders_are_there(plan: &Plan) -> Result<(), Failure> {
+    let missing: Vec<String> =
+        crate::files::missing_roots(plan).iter().map(|missing| format!("error: {missing}")).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Failure { code: BAD_CONFIGURATION, text: missing.join("\n") })
 }
 
 /// What the configuration names must be there and fit together, and be valid today: starting would say the same, but for the last.

@@ -9,7 +9,7 @@
 //! | L0 | [`base`] | nothing of this crate |
 //! | L1 | [`route`] [`guard`] [`cache`] [`balance`] [`forward`] | L0, not each other |
 //! | L2 | [`plan`] | L0, L1 |
-//! | L3 | [`config`]; and, not meeting it, [`store`] [`upstream`] [`ward`] [`observe`] | L0–L2 (`store`, `upstream` and `ward` may count through `observe`, `ward` in `store`) |
+//! | L3 | [`config`]; and, not meeting it, [`store`] [`upstream`] [`ward`] [`files`] [`observe`] | L0–L2 (all but `observe` may count through it, `ward` in `store`) |
 //! | L3 | [`explain`] | L0–L2 |
 //! | L4 | [`fast_path`]; above it [`proxy`] | all below but [`config`]; `fast_path` not `proxy` |
 //! | L5 | [`app`], [`cli`], [`demo`] | everything |
@@ -39,6 +39,9 @@ pub mod balance;
 pub mod upstream;
 
 pub mod forward;
+
+#[cfg(feature = "server")]
+pub mod files;
 
 #[cfg(feature = "server")]
 pub mod ward;

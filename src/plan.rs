@@ -22,7 +22,7 @@ use crate::base::name::{CacheName, ListenerName, RouteName, UpstreamName};
 use crate::base::unit::ByteSize;
 use crate::cache::content::{ContentKey, StoreWhen};
 use crate::cache::{Coalesce, Lifetimes, Relay, Rules as CacheRules};
-use crate::forward::HostRule;
+use crate::forward::{HostRule, browser, coding};
 use crate::guard::client::TrustedProxies;
 use crate::guard::crowd::Room;
 use crate::guard::purger::Purgers;
@@ -489,12 +489,35 @@ pub struct Route {
     pub content_key: Option<Arc<ContentKey>>,
     /// What an answer must be like to be stored, beside what its fields say.
     pub store_when: Arc<StoreWhen>,
+    /// How long browsers may keep what; `None`: what the answers say.
+    pub browser: Option<Arc<browser::Rules>>,
+    /// Which answers are compressed; `None`: none.
+    pub compress: Option<Arc<coding::Rules>>,
     /// What its requests must pass, and what changes in its messages' fields; `None`: nothing.
     pub ward: Option<Arc<ward::Ward>>,
     /// What it says instead of its cache about the answers it stores.
     pub lifetimes: Lifetimes,
     /// Its requests are answered by instances all the same, and compared with what is stored.
     pub shadow: bool,
+}
+
+/// A folder whose files are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files {
+    /// The folder; one that is relative is looked for where the program was started.
+    pub root: PathBuf,
+    /// What answers for a folder, the first that is there.
+    pub index: Vec<String>,
+    /// Whether `about.html` answers for `/about`.
+    pub clean_urls: bool,
+    /// The page of an application that finds its own way, beneath the root: it answers where there is no file and the name has no ending.
+    pub fallback: Option<String>,
+    /// The page that says there is nothing, beneath the root.
+    pub not_found: Option<String>,
+    /// Whether a folder without an index shows what is in it.
+    pub listing: bool,
+    /// The memory for content that was compressed here.
+    pub memory: ByteSize,
 }
 
 /// Who answers a matched request.
@@ -507,6 +530,8 @@ pub enum Action {
         /// Which cache stands before it.
         cache: Option<CacheId>,
     },
+    /// Files of a folder.
+    Files(Arc<Files>),
     /// The gateway itself, always the same.
     Respond {
         /// The status.

@@ -62,6 +62,12 @@ const LAYERS: &[Layer] = &[
         because: LIVE,
     },
     Layer {
+        module: "files",
+        crates_own: &["base", "route", "guard", "cache", "balance", "forward", "plan", "observe"],
+        others: &["tokio"],
+        because: LIVE,
+    },
+    Layer {
         module: "ward",
         crates_own: &["base", "route", "guard", "cache", "balance", "forward", "plan", "observe", "store"],
         others: &["tokio"],
@@ -88,6 +94,7 @@ const LAYERS: &[Layer] = &[
             "observe",
             "store",
             "upstream",
+            "files",
             "ward",
             "fast_path",
         ],
@@ -119,6 +126,7 @@ const EVERYTHING: &[&str] = &[
     "observe",
     "store",
     "upstream",
+    "files",
     "ward",
     "fast_path",
     "proxy",

@@ -7,6 +7,7 @@ use pingora::connectors::http::Connector;
 
 use super::StartError;
 use crate::base::clock::Clock;
+use crate::files::{self, Site};
 use crate::observe::access::Log;
 use crate::observe::metrics::Metrics;
 use crate::plan::{self, Plan};
@@ -25,6 +26,9 @@ use crate::ward::Ward;
 /// # Errors
 /// When the access log cannot be opened, the Redis URL does not read or the key of sticky cookies cannot be read; what is running goes on untouched.
 pub(super) fn live(plan: Plan, before: Option<&Live>) -> Result<Live, StartError> {
+    if let Some(missing) = files::missing_roots(&plan).into_iter().next() {
+        return Err(StartError::Files(missing));
+    }
     let clock = before.map_or_else(|| Arc::new(Clock::start()), |live| live.clock.clone());
     let metrics = before.map_or_else(|| Metrics::new(&plan), |live| live.metrics.succeeded_by(&plan));
     let log = log(&plan, before, &metrics)?;
@@ -34,6 +38,7 @@ pub(super) fn live(plan: Plan, before: Option<&Live>) -> Result<Live, StartError
     let upstreams = plan.upstreams.iter().map(|u| upstream(u, before, &clock, &metrics));
     let upstreams = upstreams.collect::<Result<_, _>>()?;
     let caches = plan.caches.iter().map(|c| Arc::new(cache(c, &redis, before, &clock, &metrics))).collect();
+    let sites = plan.routes.iter().map(|route| site(route, before, &clock, &metrics)).collect();
     let ward = Ward::new(&plan, before.map(|live| &live.ward), &clock, &metrics, redis.clone());
     metrics.forget_what_is_not_in(&plan);
     Ok(Live {
@@ -44,12 +49,24 @@ pub(super) fn live(plan: Plan, before: Option<&Live>) -> Result<Live, StartError
         upstreams,
         secured,
         caches,
+        sites,
         ward,
         redis,
         connector: before.map_or_else(|| Arc::new(Connector::new(None)), |live| live.connector.clone()),
         ready: before.map_or_else(Arc::default, |live| live.ready.clone()),
         short_way: AtomicBool::new(before.is_none_or(|live| live.short_way.load(Ordering::Relaxed))),
     })
+}
+
+/// What is known of files, and what was compressed, stays where the same is served as before.
+fn site(
+    route: &plan::Route,
+    before: Option<&Live>,
+    clock: &Arc<Clock>,
+    metrics: &Arc<Metrics>,
+) -> Option<Arc<Site>> {
+    let known = before.and_then(|live| live.sites.iter().flatten().find(|site| site.serves(route)));
+    known.cloned().or_else(|| Site::of(route, clock, metrics))
 }
 
 fn log(plan: &Plan, before: Option<&Live>, metrics: &Arc<Metrics>) -> Result<Arc<Log>, StartError> {

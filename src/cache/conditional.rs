@@ -1,8 +1,8 @@
 //! The client's own conditions, answered from a stored answer (RFC 9110 §13, RFC 9111 §4.3.2).
 
 use http::header::{
-    CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
-    VARY,
+    CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    IF_UNMODIFIED_SINCE, LAST_MODIFIED, VARY,
 };
 use http::{HeaderMap, StatusCode};
 
@@ -21,6 +21,28 @@ pub fn not_modified(request: &dyn Fields, status: StatusCode, stored: &HeaderMap
     } else {
         unchanged_since(request, stored)
     }
+}
+
+/// Whether If-Match, or in its absence If-Unmodified-Since, does not hold, so that 412 answers a GET or HEAD (RFC 9110 §13.1.1 and §13.1.4): tags compare
+/// strongly. For what is ours to judge, like a file; what an origin has is judged there.
+pub fn precondition_fails(request: &dyn Fields, current: &HeaderMap) -> bool {
+    if !request.has(IF_MATCH.as_str()) {
+        let since = request.first(IF_UNMODIFIED_SINCE.as_str()).and_then(|date| date::parse(trim(date)));
+        let modified = date_of(current, LAST_MODIFIED.as_str());
+        return since.zip(modified).is_some_and(|(since, modified)| modified > since);
+    }
+    let tag = current.first(ETAG.as_str());
+    let mut holds = false;
+    request.each(IF_MATCH.as_str(), &mut |line| {
+        let mut rest = line;
+        holds |= trim(line) == b"*";
+        while !rest.is_empty() {
+            let (member, after) = split_tag(rest);
+            holds |= tag.is_some_and(|tag| strongly_equal(tag, member));
+            rest = after;
+        }
+    });
+    !holds
 }
 
 /// The fields of a 304 made from a stored answer (RFC 9110 §15.4.5): Cache-Control, Content-Location, Date, ETag, Expires, Vary, and those the caller adds;
@@ -116,6 +138,30 @@ fn unchanged_since(request: &dyn Fields, stored: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_request_supposes_holds_or_not_rfc_9110_13_1() {
+        let mut current = HeaderMap::new();
+        current.insert(ETAG, HeaderValue::from_static("\"a\""));
+        current.insert(LAST_MODIFIED, HeaderValue::from_static(MOMENT));
+        for (name, value, fails) in [
+            ("if-match", "\"a\"", false),
+            ("if-match", "\"b\", \"a\"", false),
+            ("if-match", "*", false),
+            ("if-match", "\"b\"", true),
+            ("if-match", "W/\"a\"", true),
+            ("if-unmodified-since", EARLIER, true),
+            ("if-unmodified-since", MOMENT, false),
+            ("if-unmodified-since", LATER, false),
+            ("if-unmodified-since", "today", false),
+            ("if-none-match", "\"a\"", false),
+        ] {
+            let request = [(name, value.as_bytes())];
+            assert_eq!(precondition_fails(&Pairs(&request), &current), fails, "{name}: {value}");
+        }
+        let both = Pairs(&[("if-match", b"\"a\""), ("if-unmodified-since", EARLIER.as_bytes())]);
+        assert!(!precondition_fails(&both, &current), "the tag says more than the date");
+    }
     use crate::base::fields::Pairs;
     use http::{HeaderName, HeaderValue};
     use proptest::prelude::*;

@@ -10,10 +10,10 @@ use toml::de::DeValue;
 
 use super::kind::{
     Address, AdminAddress, AnySize, AnyTime, Asked, Authorization, Balance, BodyForm, ByStatus, CheckType,
-    ClientAuth, CookieName, Count, FieldValue, FilePath, FrameWord, Hits, HostName, HostPort, HttpVersions,
-    JsonPlace, JsonPointer, Label, LeaseTime, Level, List, Named, Network, OneOrMany, OrOff, Path, PerTime,
-    Prefix, Pseudonym, RealmText, RedisUrl, Regexp, RetryOn, Scope, Size, Statuses, Text, Threads, Timeout,
-    Token, UpstreamHttp, UserLine, Versions,
+    ClientAuth, CookieName, Count, Directives, FieldValue, FileBeneath, FileName, FilePath, Folder,
+    FrameWord, Hits, HostName, HostPort, HttpVersions, JsonPlace, JsonPointer, Label, LeaseTime, Level, List,
+    MediaType, Named, Network, OneOrMany, OrOff, Path, PerTime, Prefix, Pseudonym, RealmText, RedisUrl,
+    Regexp, RetryOn, Scope, Size, Statuses, Text, Threads, Timeout, Token, UpstreamHttp, UserLine, Versions,
 };
 use super::read::{Node, Reader, Set, State};
 use super::reference::section_schema;
@@ -25,6 +25,8 @@ use crate::cache::{
     ClientDirectives, Coalesce, Encodings, Languages, QueryRule, Relay, SetCookie, StaleMode, TtlMode,
 };
 use crate::forward::HostRule;
+use crate::forward::browser::Pattern;
+use crate::forward::coding::Coding;
 use crate::guard::rate::KeyBy;
 use crate::plan::listen::{Profile, UnknownNames};
 use crate::plan::ward::{Tell, WithoutRedis};
@@ -75,6 +77,11 @@ table! {
         drain_timeout: AnyTime = "30s", or "1m";
         /// The networks or addresses of proxies before us whose X-Forwarded-* fields are believed.
         trusted_proxies: List<Network> = [], or ["10.0.0.0/8", "192.0.2.7"];
+        /// A file with more of them: one a line, # begins a comment. Read at start and at every reload.
+        trusted_proxies_file: FilePath = absent, or "config/proxies.txt";
+        /// The field in which they name the client alone, like CF-Connecting-IP or CloudFront-Viewer-Address. Only where nobody reaches us past
+        /// them; without it in a request, and when this is not written, X-Forwarded-For is read from the right.
+        client_address: HeaderName = absent, or "CF-Connecting-IP";
         /// Our name in `Via` and `Cache-Status`.
         name: Pseudonym = "vanne", or "edge-1";
     }
@@ -647,7 +654,7 @@ table! {
 }
 
 table! {
-    /// Which requests go where: to an `upstream`, or answered with `respond`.
+    /// Which requests go where: to an `upstream`, or answered with `files` or `respond`.
     RouteTable {
         /// Its name in metrics and logs; not written: made from the match.
         name: Label = absent, or "everything";
@@ -676,6 +683,13 @@ table! {
         retry_on: List<RetryOn> = absent, or ["closed", 503];
         /// Who goes first when requests wait for a place on an instance (see `pool`): "high" before "normal".
         priority: Priority = "normal", or "high";
+        /// A folder whose files answer, in place of an upstream. A path names a file beneath it, as it is after `strip_prefix`.
+        files: FilesTable = absent, or { root = "public" };
+        /// How long browsers may keep what, by its name and type. Not written: for files its defaults, else what the answers say.
+        cache_control: CacheControlTable = absent, or { html = "max-age=60" };
+        /// What is compressed for clients that take it. Not written: files are by its defaults, the answers of an upstream are not. What a
+        /// cache stores is compressed once, before it is stored.
+        compress: OrOff<CompressTable> = absent, or { min_size = "2KiB" };
         /// An answer that the gateway gives itself, in place of an upstream.
         respond: RespondTable = absent, or { status = 404 };
         /// Who may ask, by address: a name of [access.NAME]. Others are answered with 403.
@@ -913,6 +927,68 @@ table! {
         from: Path = required, or "/v1";
         /// What comes in its place.
         to: Path = required, or "/api/v1";
+    }
+}
+
+table! {
+    /// A folder whose files answer. Names that begin with a dot are hidden, but for /.well-known; no link leads out of the folder.
+    FilesTable {
+        /// The folder; a relative one is looked for where the program was started. It may be a link that is turned to the next release.
+        root: Folder = required, or "public";
+        /// What answers for a folder: the first that is there.
+        index: List<FileName> = ["index.html"], or ["index.html", "index.htm"];
+        /// Whether about.html answers for /about.
+        clean_urls: bool = true, or false;
+        /// The page of an application that finds its own way: it answers where there is no file and the last name has no ending.
+        fallback: FileBeneath = absent, or "index.html";
+        /// The page that says, with 404, that there is nothing. If it is not there, a short answer of our own does.
+        not_found: FileBeneath = "404.html", or "errors/404.html";
+        /// Whether a folder without an index shows what is in it.
+        listing: bool = false, or true;
+        /// The memory for what was compressed here, for want of a sibling that the build left (app.js.br, .zst or .gz).
+        memory: Size<65_536, { u64::MAX }> = "64MiB", or "16MiB";
+    }
+}
+
+table! {
+    /// How long browsers may keep what: the first that fits of `rules`, `html`, `fingerprinted` and `others`. An empty text says nothing.
+    /// Failures are left as they are.
+    CacheControlTable {
+        /// Of names that hold a fingerprint of their content, like app.3f9a1c2b.js.
+        fingerprinted: Directives = "public, max-age=31536000, immutable", or "public, max-age=86400";
+        /// Of pages: text/html.
+        html: Directives = "no-cache", or "max-age=60";
+        /// Of all others. Not written: "no-cache" for files, and nothing for the answers of an upstream.
+        others: Directives = absent, or "public, max-age=3600";
+        /// By name, before all else.
+        rules: List<CacheControlRule> = [], or [{ path = "*.pdf", value = "public, max-age=3600" }];
+        /// Whether they stand in place of what an upstream says itself.
+        replace: bool = false, or true;
+    }
+}
+
+table! {
+    /// How long browsers may keep what has a name like this.
+    CacheControlRule {
+        /// A pattern in which * stands for any characters: of the name ("*.pdf"), or with a slash of the whole path ("/reports/*").
+        path: Pattern = required, or "*.pdf";
+        /// What is said; empty for nothing.
+        value: Directives = required, or "public, max-age=3600";
+    }
+}
+
+table! {
+    /// What is compressed: answers to GET and HEAD of a type that gains by it, never parts, and never what says no-transform.
+    CompressTable {
+        /// What may be used; of those a client likes alike, the first.
+        codings: List<Coding> = ["br", "zstd", "gzip"], or ["gzip"];
+        /// The media types that are compressed.
+        types: List<MediaType> = ["text/html", "text/css", "text/javascript", "text/plain", "text/xml", "text/csv", "text/markdown", "application/json", "application/*+json", "application/javascript", "application/xml", "application/*+xml", "application/wasm", "application/manifest+json", "image/svg+xml", "image/x-icon", "font/ttf", "font/otf"], or ["text/*"];
+        /// Shorter content is left as it is.
+        min_size: AnySize = "1KiB", or "256B";
+        /// Whether answers that are one user's own are compressed, too: those with Set-Cookie, private or no-store, and those to requests with
+        /// Cookie or Authorization that are not public. Their length may tell whoever watches what secret they hold.
+        private: bool = false, or true;
     }
 }
 

@@ -102,7 +102,8 @@ fn setting(out: &mut String, key: &Key, path: &str, off: bool) {
     // A route needs someone who answers, which no default can name.
     let needed = key.default == Fallback::Required || (path == "routes" && key.name == "upstream");
     match key.default {
-        Fallback::Value(default) => line(out, &format!("{} = {default}", key.name), off),
+        // A long list comes in several lines, of which a comment takes one.
+        Fallback::Value(default) => line(out, &format!("{} = {}", key.name, default.replace('\n', " ")), off),
         _ => line(out, &format!("{} = {}", key.name, key.example), off || !needed),
     }
 }

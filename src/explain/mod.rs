@@ -21,7 +21,7 @@ use crate::cache::record::Record;
 use crate::forward::edit::{self, Changes};
 use crate::guard::request::{self, Accepted, Head, Limits};
 use crate::plan::ward::Ward;
-use crate::plan::{Action, CacheId, Plan, Route, RouteId, UpstreamId};
+use crate::plan::{Action, CacheId, Files, Plan, Route, RouteId, UpstreamId};
 use crate::route::Mismatch;
 
 pub mod told;
@@ -260,6 +260,7 @@ impl Request<'_> {
             Action::Respond { status, body } => {
                 out.told.answer = Some(told::Own { status: status.to_string(), bytes: body.len() });
             }
+            Action::Files(files) => out.told.files = Some(self.files(route, files)),
             Action::Forward { upstream, cache } => {
                 let chosen = self.tell_split(out, route).unwrap_or(*upstream);
                 out.upstream = Some(chosen);
@@ -279,6 +280,26 @@ impl Request<'_> {
             name: self.plan.routes[id].name.to_string(),
             takes: self.plan.table.rules()[id].to_string(),
             why_not: why_not.map(str::to_owned),
+        }
+    }
+
+    fn files(&self, route: &Route, files: &Files) -> told::Files {
+        let path = route.rewrite.apply(&self.accepted.path);
+        let root = files.root.display().to_string();
+        if !matches!(self.question.method, Method::GET | Method::HEAD) {
+            return told::Files { root, asked: path.into(), readable: false, ..told::Files::default() };
+        }
+        let folder = path.ends_with('/');
+        let said =
+            route.browser.as_ref().and_then(|rules| rules.value(&path, StatusCode::OK, &HeaderMap::new()));
+        told::Files {
+            root,
+            readable: true,
+            index: if folder { files.index.clone() } else { Vec::new() },
+            or: (!folder && files.clean_urls).then(|| format!("{path}.html")),
+            fallback: files.fallback.as_ref().map(|fallback| format!("/{fallback}")),
+            cache_control: said.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
+            asked: path.into(),
         }
     }
 

@@ -24,6 +24,9 @@ pub struct Explained {
     /// The answer that the gateway gives itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<Own>,
+    /// The files that answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<Files>,
     /// Who else answers requests of this route.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub split: Vec<Split>,
@@ -68,6 +71,29 @@ pub struct Own {
     pub status: String,
     /// Its length.
     pub bytes: usize,
+}
+
+/// A folder whose files answer.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Files {
+    /// The folder.
+    pub root: String,
+    /// The path that names a file beneath it.
+    pub asked: String,
+    /// Whether the method reads files; else the answer is 405.
+    pub readable: bool,
+    /// What answers for a folder, the first that is there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub index: Vec<String>,
+    /// What answers where that file is not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub or: Option<String>,
+    /// What answers where there is no file, unless the name has an ending.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
+    /// How long browsers may keep it, unless it is a page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_control: Option<String>,
 }
 
 /// A part of a route's requests that another upstream answers.
@@ -215,6 +241,7 @@ impl fmt::Display for Explained {
         if let Some(Own { status, bytes }) = &self.answer {
             line(f, "answer", format_args!("{status} from the gateway itself, {bytes} bytes"))?;
         }
+        self.files.as_ref().map_or(Ok(()), |files| files.fmt(f))?;
         for Split { when, upstream, takes } in &self.split {
             let this_one = if *takes { ": this one" } else { "" };
             line(f, "split", format_args!("{when} to {upstream}{this_one}"))?;
@@ -229,6 +256,28 @@ impl fmt::Display for Explained {
             writeln!(f)?;
         }
         self.answers.iter().try_for_each(|judged| judged.fmt(f))
+    }
+}
+
+impl fmt::Display for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        line(f, "files", format_args!("{}, as {}", self.root, self.asked))?;
+        if !self.readable {
+            return line(f, "answer", format_args!("405: files are read with GET and HEAD"));
+        }
+        if !self.index.is_empty() {
+            line(f, "  index", format_args!("{}", self.index.join(", ")))?;
+        }
+        if let Some(or) = &self.or {
+            line(f, "  or", format_args!("{or}"))?;
+        }
+        if let Some(fallback) = &self.fallback {
+            line(f, "  else", format_args!("{fallback}, unless the name has an ending"))?;
+        }
+        if let Some(value) = &self.cache_control {
+            line(f, "browser", format_args!("Cache-Control: {value}, unless it is a page"))?;
+        }
+        Ok(())
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Ours<'a> {
     pub age: Option<u64>,
     /// The length of the content, when it is known.
     pub length: Option<u64>,
+    /// How long browsers may keep it, where that is not what the answer says itself.
+    pub for_browsers: Option<&'a HeaderValue>,
     /// What browsers are to remember of HTTPS (RFC 6797).
     pub hsts: Option<&'a HeaderValue>,
 }
@@ -34,6 +36,9 @@ impl Ours<'_> {
         visit(&CACHE_STATUS, self.cache_status.as_bytes());
         visit(&VIA, self.via.as_bytes());
         visit(&X_REQUEST_ID, self.request_id.as_bytes());
+        if let Some(value) = self.for_browsers {
+            visit(&CACHE_CONTROL, value.as_bytes());
+        }
         if let Some(age) = self.age {
             visit(&AGE, decimal(age, &mut digits));
         }
@@ -49,6 +54,7 @@ impl Ours<'_> {
     pub fn replaces(&self, name: &HeaderName) -> bool {
         *name == VIA
             || *name == X_REQUEST_ID
+            || (*name == CACHE_CONTROL && self.for_browsers.is_some())
             || (*name == AGE && self.age.is_some())
             || (*name == CONTENT_LENGTH && self.length.is_some())
             || (*name == STRICT_TRANSPORT_SECURITY && self.hsts.is_some())
@@ -147,6 +153,7 @@ mod tests {
             request_id: "r",
             age: Some(0),
             length: Some(u64::MAX),
+            for_browsers: None,
             hsts: None,
         };
         assert_eq!(
@@ -162,7 +169,15 @@ mod tests {
         let mut fields = HeaderMap::new();
         fields.insert(CONTENT_LENGTH, HeaderValue::from_static("10"));
         let via = HeaderValue::from_static("1.1 vanne");
-        let ours = Ours { cache_status: "v", via, request_id: "r", age: None, length: None, hsts: None };
+        let ours = Ours {
+            cache_status: "v",
+            via,
+            request_id: "r",
+            age: None,
+            length: None,
+            for_browsers: None,
+            hsts: None,
+        };
         let head = written(&fields, &ours, false);
         assert!(head.contains("\r\nContent-Length: 10\r\n"), "{head}");
         assert!(!head.contains("Age"), "{head}");

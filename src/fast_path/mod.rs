@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, CACHE_CONTROL};
 use http::{HeaderValue, Method};
 
 use self::head::Ours;
@@ -195,6 +195,8 @@ fn cached_route(plan: &Plan, request: &Request<'_>) -> Option<(RouteId, CacheId)
         shadow,
         trying: _,
         priority: _,
+        browser: _,
+        compress: _,
         ward: _,
     } = &plan.routes[id];
     // Whose answer serves is decided once, on the long way: were chance asked here as well, a miss would be asked twice.
@@ -203,7 +205,22 @@ fn cached_route(plan: &Plan, request: &Request<'_>) -> Option<(RouteId, CacheId)
     }
     match action {
         Action::Forward { upstream: _, cache: Some(cache) } => Some((id, *cache)),
-        Action::Forward { cache: None, .. } | Action::Respond { .. } => None,
+        Action::Forward { cache: None, .. } | Action::Files(_) | Action::Respond { .. } => None,
+    }
+}
+
+/// The fields by which a stored answer is chosen where answers are compressed: what the client accepts is the one coding it gets.
+struct Settled<'f> {
+    fields: &'f dyn Fields,
+    coding: Option<&'static str>,
+}
+
+impl Fields for Settled<'_> {
+    fn each<'a>(&'a self, name: &str, visit: &mut dyn FnMut(&'a [u8])) {
+        match self.coding {
+            Some(coding) if name.eq_ignore_ascii_case("accept-encoding") => visit(coding.as_bytes()),
+            _ => self.fields.each(name, visit),
+        }
     }
 }
 
@@ -255,6 +272,9 @@ impl<'p: 'r, 'r> Way<'p, 'r> {
     fn find(&self, fields: &dyn Fields) -> Option<(Arc<Entry>, Duration)> {
         let Self { parts, request, cache, .. } = *self;
         let rules = &parts.plan.caches[cache].rules;
+        let compress = parts.plan.routes[self.route].compress.as_ref();
+        let coding = compress.map(|rules| rules.negotiate(fields).as_str());
+        let fields: &dyn Fields = &Settled { fields, coding };
         if policy::request_use(request.method, fields, rules) != RequestUse::LookUp {
             return None;
         }
@@ -306,8 +326,14 @@ impl<'p: 'r, 'r> Way<'p, 'r> {
         let of_304 = not_modified.then(|| conditional::fields_of_304(&record.fields));
         let status = if not_modified { http::StatusCode::NOT_MODIFIED } else { record.status };
         let fields = of_304.as_ref().unwrap_or(&record.fields);
+        let rules = self.parts.plan.routes[self.route].browser.as_ref();
+        let for_browsers =
+            rules.and_then(|rules| rules.value(self.request.path, record.status, &record.fields));
         let dressed = (!pass.answer.is_empty()).then(|| {
             let mut fields = fields.clone();
+            if let Some(value) = for_browsers {
+                fields.insert(CACHE_CONTROL, value.clone());
+            }
             pass.answer.apply(&mut fields);
             fields
         });
@@ -318,6 +344,7 @@ impl<'p: 'r, 'r> Way<'p, 'r> {
             request_id: &request_id,
             age: Some(lookup::age_field(record, self.at)),
             length: head::stated_length(status, record.status, entry.body.len()),
+            for_browsers: for_browsers.filter(|_| dressed.is_none()),
             hsts: self.request.hsts,
         };
         let mut head = Vec::with_capacity(HEAD);

@@ -3,6 +3,9 @@
 //! Not here: bodies, framing, sockets. Neither function touches `Content-Length`; both remove `Transfer-Encoding`, which describes one hop, so
 //! that whoever writes the message frames it anew.
 
+pub mod browser;
+pub mod coding;
+
 use std::net::IpAddr;
 
 use http::header::{

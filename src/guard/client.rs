@@ -2,14 +2,23 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use http::HeaderName;
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
 use crate::base::fields::Fields;
 
-/// The networks whose `X-Forwarded-*` fields are believed.
+/// Whose word about the client is believed, and in which field it stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TrustedProxies(pub Vec<IpNet>);
+pub struct TrustedProxies {
+    /// The networks whose `X-Forwarded-*` fields are believed.
+    pub networks: Vec<IpNet>,
+    /// The field in which they name the client alone; `None`: `X-Forwarded-For`.
+    pub field: Option<HeaderName>,
+}
+
+/// The field in which CloudFront names the client: address, colon, port, and no brackets around an IPv6 address.
+const VIEWER_ADDRESS: &str = "cloudfront-viewer-address";
 
 /// The client as it will be logged, hashed and forwarded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +35,7 @@ impl TrustedProxies {
     /// Whether `addr` (an IPv4-mapped IPv6 address counts as IPv4) is one of them.
     pub fn contains(&self, addr: IpAddr) -> bool {
         let addr = addr.to_canonical();
-        self.0.iter().any(|net| net.contains(&addr))
+        self.networks.iter().any(|net| net.contains(&addr))
     }
 
     /// Who sent a request that came from `peer` over a connection that is (`tls`) or is not encrypted.
@@ -36,9 +45,23 @@ impl TrustedProxies {
             return Client { addr: peer, behind_trusted: false, https: tls };
         }
         Client {
-            addr: self.vouched(peer, fields),
+            addr: self.named(fields).unwrap_or_else(|| self.vouched(peer, fields)),
             behind_trusted: true,
             https: forwarded_https(fields).unwrap_or(tls),
+        }
+    }
+
+    /// The client by a field that names it alone. Several lines, or what is no address, name nobody: the walk decides.
+    fn named(&self, fields: &dyn Fields) -> Option<IpAddr> {
+        let field = self.field.as_ref()?.as_str();
+        let mut named = elements(fields, field);
+        let (one, more) = (named.next()?, named.next());
+        if more.is_some() {
+            return None;
+        }
+        match field {
+            VIEWER_ADDRESS => viewer(one),
+            _ => address(one),
         }
     }
 
@@ -96,6 +119,16 @@ fn address(element: &[u8]) -> Option<IpAddr> {
     Some(addr.to_canonical())
 }
 
+/// Reads `192.0.2.1:46532` and `2001:db8::1:46532`, whose last group is the port whatever else it may look like.
+fn viewer(element: &[u8]) -> Option<IpAddr> {
+    let (inner, port) = std::str::from_utf8(element).ok()?.rsplit_once(':')?;
+    if !is_port(port) {
+        return None;
+    }
+    let inner = inner.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(inner);
+    inner.parse::<IpAddr>().ok().map(|addr| addr.to_canonical())
+}
+
 fn is_port(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok()
 }
@@ -108,7 +141,7 @@ mod tests {
     use crate::base::fields::Pairs;
 
     fn trusting(nets: &[&str]) -> TrustedProxies {
-        TrustedProxies(nets.iter().map(|net| net.parse().unwrap()).collect())
+        TrustedProxies { networks: nets.iter().map(|net| net.parse().unwrap()).collect(), field: None }
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -119,6 +152,50 @@ mod tests {
         let lines: Vec<(&str, &[u8])> =
             lines.iter().map(|line| ("X-Forwarded-For", line.as_bytes())).collect();
         trusting(&["10.0.0.0/8", "fd00::/8"]).client(ip(peer), false, &Pairs(&lines)).addr
+    }
+
+    #[test]
+    fn a_field_that_names_the_client_alone_counts_before_the_walk() {
+        for (field, lines, client) in [
+            ("cf-connecting-ip", &[("CF-Connecting-IP", "192.0.2.1")][..], "192.0.2.1"),
+            (
+                "cf-connecting-ip",
+                &[("CF-Connecting-IP", "2001:db8::1"), ("X-Forwarded-For", "192.0.2.9")],
+                "2001:db8::1",
+            ),
+            // Without it, twice, or unreadable: the walk.
+            ("cf-connecting-ip", &[("X-Forwarded-For", "192.0.2.9")], "192.0.2.9"),
+            (
+                "cf-connecting-ip",
+                &[("CF-Connecting-IP", "192.0.2.1, 192.0.2.2"), ("X-Forwarded-For", "192.0.2.9")],
+                "192.0.2.9",
+            ),
+            (
+                "cf-connecting-ip",
+                &[("CF-Connecting-IP", "192.0.2.1"), ("cf-connecting-ip", "192.0.2.2")],
+                "10.0.0.1",
+            ),
+            ("cf-connecting-ip", &[("CF-Connecting-IP", "unknown")], "10.0.0.1"),
+            ("cloudfront-viewer-address", &[("CloudFront-Viewer-Address", "192.0.2.1:46532")], "192.0.2.1"),
+            ("cloudfront-viewer-address", &[("CloudFront-Viewer-Address", "2001:db8::1:443")], "2001:db8::1"),
+            (
+                "cloudfront-viewer-address",
+                &[("CloudFront-Viewer-Address", "2001:db8:0:0:0:0:0:1:443")],
+                "2001:db8::1",
+            ),
+            ("cloudfront-viewer-address", &[("CloudFront-Viewer-Address", "192.0.2.1")], "10.0.0.1"),
+        ] {
+            let trusted =
+                TrustedProxies { field: Some(HeaderName::from_static(field)), ..trusting(&["10.0.0.0/8"]) };
+            let pairs: Vec<(&str, &[u8])> =
+                lines.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+            assert_eq!(trusted.client(ip("10.0.0.1"), false, &Pairs(&pairs)).addr, ip(client), "{lines:?}");
+            assert_eq!(
+                trusted.client(ip("192.0.2.77"), false, &Pairs(&pairs)).addr,
+                ip("192.0.2.77"),
+                "from anybody"
+            );
+        }
     }
 
     #[test]

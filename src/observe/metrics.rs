@@ -29,6 +29,7 @@ pub struct Metrics {
     redis: OnceLock<RedisMetrics>,
     refused: [IntCounter; REFUSALS.len()],
     in_flight: IntGauge,
+    compressions: Words<IntCounter, 1>,
     access_log_dropped: IntCounter,
 }
 
@@ -160,6 +161,7 @@ impl Metrics {
             redis: OnceLock::new(),
             refused: REFUSALS.map(|why| families.refused.series(&[why])),
             in_flight: families.in_flight.series(&[]),
+            compressions: Words::new(&families.compressions, &[], &[["br"], ["gzip"], ["zstd"]]),
             access_log_dropped: families.access_log_dropped.series(&[]),
             registry,
             families,
@@ -252,6 +254,11 @@ impl Metrics {
     pub fn upstream(&self, name: &UpstreamName) -> UpstreamMetrics {
         let known = self.upstreams.iter().find(|(n, _)| n == name);
         known.map_or_else(|| self.families.upstream(name, &[]), |(_, series)| series.clone())
+    }
+
+    /// Some content was compressed (`br`, `gzip`, `zstd`).
+    pub fn compressed(&self, coding: &'static str) {
+        self.compressions.with([coding], IntCounter::inc);
     }
 
     /// The handles of a secured listener.
@@ -581,6 +588,7 @@ struct Families {
     upstream_state: Family<IntGauge>,
     upstream_state_duration: Family<IntGauge>,
     health_checks: Family<IntCounter>,
+    compressions: Family<IntCounter>,
     access_log_dropped: Family<IntCounter>,
     reloads: Family<IntCounter>,
     reload_ok: Family<IntGauge>,
@@ -714,6 +722,7 @@ impl Families {
             upstream_state: Family::new(registry, &names::UPSTREAM_STATE),
             upstream_state_duration: Family::new(registry, &names::UPSTREAM_STATE_DURATION),
             health_checks: Family::new(registry, &names::HEALTH_CHECKS),
+            compressions: Family::new(registry, &names::COMPRESSIONS),
             access_log_dropped: Family::new(registry, &names::ACCESS_LOG_DROPPED),
             reloads: Family::new(registry, &names::RELOADS),
             reload_ok: Family::new(registry, &names::RELOAD_OK),
@@ -735,6 +744,7 @@ impl Families {
         match &plan.action {
             Action::Forward { cache: Some(_), .. } => series(&FORWARDED, &CacheResult::ALL),
             Action::Forward { cache: None, .. } => series(&FORWARDED, &[CacheResult::None]),
+            Action::Files(_) => series(&[200, 304, 404], &[CacheResult::None]),
             Action::Respond { status, .. } => series(&[status.as_u16()], &[CacheResult::None]),
         }
     }
@@ -1039,6 +1049,8 @@ pub(super) mod tests {
             priority: Default::default(),
             content_key: None,
             store_when: Default::default(),
+            browser: None,
+            compress: None,
             ward: Some(Default::default()),
             lifetimes: Default::default(),
             shadow: true,

@@ -158,6 +158,8 @@ metrics! {
         "Seconds since an instance came into its state.";
     HEALTH_CHECKS: Kind::Counter, "health_checks_total", ["upstream", "instance", "result"],
         "Health checks made.";
+    COMPRESSIONS: Kind::Counter, "compressions_total", ["coding"],
+        "Contents that were compressed here.";
     ACCESS_LOG_DROPPED: Kind::Counter, "access_log_dropped_total", [],
         "Access log lines lost, because their writer was behind or could not write.";
     TLS_HANDSHAKES: Kind::Counter, "tls_handshakes_total", ["listener", "result"],
@@ -189,6 +191,7 @@ pub const LABELS: &[(&str, &str)] = &[
     ),
     ("certificate", "the file of the certificate as written in the configuration"),
     ("code", "the status; `none`: the client left before any was sent; `other`: not within 100–599"),
+    ("coding", "`br`, `gzip`, `zstd`"),
     ("command", "`get`, `set`, `del`, `xadd`, `lease`, `limit`"),
     ("force", "`hard`, `soft`"),
     ("instance", "`host:port` as written in the configuration"),

@@ -27,6 +27,8 @@ pub struct Told {
     pub request_id: String,
     /// Our name in `Via`.
     pub via: String,
+    /// How long browsers may keep it, where that is not what it says itself.
+    pub for_browsers: Option<HeaderValue>,
     /// What the route changes in the fields.
     pub changes: Changes,
     /// What browsers are to remember of HTTPS.
@@ -34,7 +36,7 @@ pub struct Told {
 }
 
 /// What of the content is sent.
-enum Content {
+pub(super) enum Content {
     None,
     Whole,
     Part(Part),
@@ -82,7 +84,7 @@ pub async fn entry(
         .and_then(|id| position_after(entry.body.chunks(), record.status, &record.fields, id))
     {
         let mut head = assemble(record.status, &rest_of(&record.fields))?;
-        tell(&mut head, told, Some(age), Some(entry.body.len() - first))?;
+        tell_rest(&mut head, told, Some(age), Some(entry.body.len() - first))?;
         dated::keep(session, &head);
         let rest = match first < entry.body.len() {
             true => Content::Part(Part { first, last: u64::MAX }),
@@ -166,7 +168,7 @@ pub async fn coming(
 ) -> Result<()> {
     if let Some(first) = seen.and_then(|id| position_after(&reader.at_hand(), status, fields, id)) {
         let mut head = assemble(status, &rest_of(fields))?;
-        tell(&mut head, told, age, None)?;
+        tell_rest(&mut head, told, age, None)?;
         dated::keep(session, &head);
         frame(session, &mut head)?;
         session.write_response_header(Box::new(head), false).await?;
@@ -189,7 +191,7 @@ pub async fn coming(
 }
 
 /// The status and fields for this client, and what of the content it gets. Ranges need a known length; several parts at once need the whole at hand.
-fn select(
+pub(super) fn select(
     session: &Session,
     status: StatusCode,
     fields: &HeaderMap,
@@ -247,6 +249,17 @@ fn assemble(status: StatusCode, fields: &HeaderMap) -> Result<ResponseHeader> {
 }
 
 fn tell(head: &mut ResponseHeader, told: &Told, age: Option<u64>, length: Option<u64>) -> Result<()> {
+    if let Some(kept) =
+        told.for_browsers.as_ref().filter(|_| head.status != StatusCode::RANGE_NOT_SATISFIABLE)
+    {
+        head.insert_header(header::CACHE_CONTROL, kept)?;
+    }
+    tell_rest(head, told, age, length)
+}
+
+/// The same of an answer of which only the rest is sent: no rule about browsers lets them keep it.
+fn tell_rest(head: &mut ResponseHeader, told: &Told, age: Option<u64>, length: Option<u64>) -> Result<()> {
+    // What the route says of fields comes after the rules about browsers.
     ward::dress(head, &told.changes)?;
     let via = forward::via(&head.headers, "1.1", &told.via);
     let ours = Ours {
@@ -255,6 +268,7 @@ fn tell(head: &mut ResponseHeader, told: &Told, age: Option<u64>, length: Option
         request_id: &told.request_id,
         age,
         length,
+        for_browsers: None,
         hsts: told.hsts.as_ref(),
     };
     let mut result = Ok(());

@@ -12,6 +12,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 use smallvec::SmallVec;
 
 use super::again;
+use super::compress::Coder;
 use super::live::{Live, Upstream};
 use super::onward::{self, Onward};
 use super::peer;
@@ -20,6 +21,8 @@ use super::reply::Failure;
 use crate::balance::retry::{Attempt, Ended, FailedAt};
 use crate::base::clock::WallTime;
 use crate::cache::date;
+use crate::forward::coding::Coding;
+use crate::observe::metrics::Metrics;
 use crate::plan::{RouteId, UpstreamId};
 use crate::upstream::{Group, NoPlace, Picked, Wanted};
 
@@ -39,6 +42,10 @@ pub struct Answer {
     session: HttpSession,
     peer: HttpPeer,
     idle: Duration,
+    /// Compresses the content while it is read.
+    coder: Option<Coder>,
+    /// Its content is compressed here.
+    coded: bool,
     /// Held until the content is read: the instance is busy that long.
     _picked: Picked,
 }
@@ -160,6 +167,8 @@ async fn attempt(
             session: asked.session,
             peer: asked.peer,
             idle: live.upstream(to.upstream).group.plan().timeouts.idle,
+            coder: None,
+            coded: false,
             _picked: picked,
         }),
         Err((at, failure)) => {
@@ -349,13 +358,37 @@ impl Answer {
     /// # Errors
     /// When the end never came: truncated, timed out, or malformed.
     pub async fn chunk(&mut self) -> pingora::Result<Option<Bytes>> {
-        self.session.read_response_body().await
+        loop {
+            let piece = match self.session.read_response_body().await? {
+                // Its end is still to be told.
+                None if self.coder.is_none() => return Ok(None),
+                piece => piece,
+            };
+            let Some(coder) = self.coder.take() else { return Ok(piece) };
+            let (coded, coder) = coder.take(piece).await?;
+            let ended = coder.is_none();
+            self.coder = coder;
+            if !coded.is_empty() || ended {
+                return Ok(Some(coded));
+            }
+        }
+    }
+
+    /// Compresses the content from now on, and says so in the head. Only what is delimited: else a truncated content could no longer be told from a whole one.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn code(&mut self, coding: Coding, metrics: &Metrics) -> pingora::Result<()> {
+        self.coder = Coder::begin(&mut self.head, coding, metrics)?;
+        self.coded = self.coder.is_some();
+        Ok(())
     }
 
     /// Whether a truncated content can be told from a whole one.
     pub fn is_delimited(&self, method: &http::Method) -> bool {
         let fields: &HeaderMap = &self.head.headers;
-        self.session.as_http2().is_some()
+        self.coded
+            || self.session.as_http2().is_some()
             || method == http::Method::HEAD
             || matches!(self.head.status.as_u16(), 204 | 304)
             || fields.contains_key(http::header::CONTENT_LENGTH)

@@ -12,6 +12,7 @@ use http::{HeaderMap, Method, StatusCode};
 use pingora::http::ResponseHeader;
 
 use super::beside::Beside;
+use super::compress;
 use super::exchange::{self, Answer, Destination, Failed};
 use super::fleet::Turn;
 use super::keep::Keeping;
@@ -25,7 +26,7 @@ use crate::cache::lookup;
 use crate::cache::policy::{self, Exchange, Refuse};
 use crate::cache::record::Record;
 use crate::cache::{Rules, directive};
-use crate::forward;
+use crate::forward::{self, coding};
 use crate::store::flight::Writer;
 use crate::store::redis::lease::{Lease, Outcome};
 use crate::store::{Began, Entry};
@@ -147,7 +148,7 @@ impl Fill {
             let asked =
                 exchange::ask(&self.live, self.to, &self.onward, interim, deserted(&writer, self.background));
             let answer = match asked.await {
-                Ok(answer) => answer,
+                Ok(answer) => self.compressed(answer),
                 // Whoever came in this instant finds the fetch gone and looks again.
                 Err(failed) if failed.failure == Failure::ClientGone => return,
                 Err(failed) => return self.failed(failed, writer),
@@ -168,7 +169,31 @@ impl Fill {
         freshen::remove_conditions(&mut self.onward.fields);
         if let Some(stale) = &self.stale {
             freshen::add_validators(&mut self.onward.fields, &stale.record);
+            if self.compresses().is_some() {
+                coding::plain_conditions(&mut self.onward.fields);
+            }
         }
+    }
+
+    fn compresses(&self) -> Option<&coding::Rules> {
+        self.live.route(self.to.route).compress.as_deref()
+    }
+
+    /// The answer as it is stored: compressed once, for all who take it so.
+    fn compressed(&self, mut answer: Answer) -> Answer {
+        let Some(rules) = self.compresses() else { return answer };
+        if let Some(stale) = self.stale.as_ref().filter(|_| answer.head.status == StatusCode::NOT_MODIFIED) {
+            // Fields that came over the wire can be written again.
+            let _ = compress::confirm(&mut answer.head, &stale.record.fields);
+            return answer;
+        }
+        let head = &answer.head;
+        let judged = rules.judge(&self.onward.method, &self.onward.fields, head.status, &head.headers);
+        if judged.is_ok() && answer.is_delimited(&self.onward.method) {
+            // Without memory for it the content stays as it is.
+            let _ = answer.code(compress::settled(&self.asked), &self.live.metrics);
+        }
+        answer
     }
 
     fn failed(self, failed: Failed, writer: Writer<Word>) {

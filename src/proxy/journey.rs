@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::compress::Coder;
 use super::fill::Source;
 use super::reply::Failure;
 use super::tls::Identity;
@@ -65,6 +66,8 @@ pub struct Journey {
     pub first_attempt: Option<MonoTime>,
     /// When the attempt in hand began.
     pub attempt: MonoTime,
+    /// Compresses the answer that passes through.
+    pub coder: Option<Coder>,
     /// Why there is no answer to pass on.
     pub failure: Option<Failure>,
     /// What its route's ward made of it: changes of its fields and its answer's, and the places it holds.
@@ -171,6 +174,7 @@ impl Journey {
             given_up: false,
             first_attempt: None,
             attempt: arrived,
+            coder: None,
             failure: None,
             pass: Pass::default(),
             counted: false,

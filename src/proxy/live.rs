@@ -11,6 +11,7 @@ use super::sticky::Sticky;
 use super::tls;
 use crate::base::clock::Clock;
 use crate::cache::{Coalesce, Relay, Rules};
+use crate::files::Site;
 use crate::observe::access::Log;
 use crate::observe::metrics::{CacheMetrics, Metrics, UpstreamMetrics};
 use crate::plan::{CacheId, Plan, Route, RouteId, UpstreamId};
@@ -38,6 +39,8 @@ pub struct Live {
     pub secured: Vec<Option<Arc<tls::Server>>>,
     /// The caches, in the plan's order.
     pub caches: Vec<Arc<Cache>>,
+    /// The folders that are served, by route.
+    pub sites: Vec<Option<Arc<Site>>>,
     /// Who has asked how often, and whose password is known.
     pub ward: Ward,
     /// The connection to Redis, when there is one.

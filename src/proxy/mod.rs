@@ -36,6 +36,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 pub mod admin;
 mod again;
 mod beside;
+mod compress;
 pub mod connection;
 pub mod content;
 mod dated;
@@ -43,6 +44,7 @@ pub mod deliver;
 mod divide;
 pub mod exchange;
 pub mod explain;
+mod files;
 pub mod fill;
 mod fleet;
 mod http2;
@@ -80,7 +82,7 @@ use crate::cache::content::is_question;
 use crate::cache::key::{Key, KeyFacts};
 use crate::cache::purge::{self as purge_rules, Force, Label};
 use crate::cache::{KeyRules, invalidate};
-use crate::forward;
+use crate::forward::{self, coding};
 use crate::observe::access::Line;
 use crate::plan::{Action, RouteId, UpstreamId};
 
@@ -181,6 +183,10 @@ impl Gateway {
                 self.respond(session, journey, *status, body).await?;
                 Ok(Outcome::Answered)
             }
+            Action::Files(_) => {
+                self.serve_files(session, journey, route).await?;
+                Ok(Outcome::Answered)
+            }
             // No key holds the content of a GET, but an instance may answer by it (RFC 9110 §9.3.1).
             Action::Forward { cache: Some(_), .. } if has_content(session) => Ok(Outcome::Pass),
             Action::Forward { upstream: _, cache: Some(cache) } => {
@@ -198,10 +204,14 @@ impl Gateway {
 
     fn onward(&self, session: &Session, journey: &Journey, method: Method) -> Onward {
         let head = session.req_header();
+        let mut fields = head.headers.clone();
+        if journey.route.is_some_and(|id| self.live.route(id).compress.is_some()) {
+            coding::plain_conditions(&mut fields);
+        }
         Onward {
             websocket: forward::is_websocket(&head.headers, &head.method, head.version == Version::HTTP_11),
             method,
-            fields: head.headers.clone(),
+            fields,
             admitted: journey.admitted.clone().unwrap_or_else(Admitted::nothing),
             client: journey.client.clone(),
             peer: journey.peer,
@@ -211,6 +221,17 @@ impl Gateway {
             own: journey.pass.request.clone(),
             content: None,
         }
+    }
+
+    /// How long browsers may keep an answer, where that is not what it says itself.
+    fn for_browsers(
+        &self,
+        journey: &Journey,
+        status: http::StatusCode,
+        answer: &http::HeaderMap,
+    ) -> Option<http::HeaderValue> {
+        let rules = self.live.route(journey.route?).browser.as_ref()?;
+        rules.value(&journey.admitted.as_ref()?.path, status, answer).cloned()
     }
 
     fn upstream_of(&self, journey: &Journey) -> Result<UpstreamId> {
@@ -285,6 +306,9 @@ impl Gateway {
         head.insert_header("x-request-id", journey.request_id.as_str())?;
         if let Some(seconds) = failure.retry_after() {
             head.insert_header(header::RETRY_AFTER, seconds)?;
+        }
+        if let Some(methods) = failure.allow() {
+            head.insert_header(header::ALLOW, methods)?;
         }
         ward::dress(&mut head, &journey.pass.answer)?;
         if let Some(status) = &journey.cache_status {
@@ -597,6 +621,10 @@ impl ProxyHttp for Gateway {
             // HTTP/1.0 knows no chunks: the end of the content is the end of the connection.
             answer.remove_header(&header::TRANSFER_ENCODING);
         }
+        self.compress(session, journey, answer)?;
+        if let Some(kept) = self.for_browsers(journey, answer.status, &answer.headers) {
+            answer.insert_header(header::CACHE_CONTROL, kept)?;
+        }
         if answer.status != http::StatusCode::SWITCHING_PROTOCOLS {
             ward::dress(answer, &journey.pass.answer)?;
         }
@@ -612,6 +640,17 @@ impl ProxyHttp for Gateway {
         self.bind(journey, answer)?;
         dated::keep(session, answer);
         Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        journey: &mut Journey,
+    ) -> Result<Option<Duration>> {
+        Self::compress_piece(journey, body, end)?;
+        Ok(None)
     }
 
     fn fail_to_connect(

@@ -13,6 +13,12 @@ pub enum Failure {
     Refused(Refusal),
     /// No route matches.
     NoRoute,
+    /// There is no such file.
+    NoFile,
+    /// Files are not changed by requests.
+    ReadOnly,
+    /// A condition of the request does not hold (RFC 9110 §13.1.1).
+    Precondition,
     /// Its route does not let it pass.
     Denied(Denial),
     /// The body grew past the limit.
@@ -48,7 +54,9 @@ impl Failure {
     pub fn status(self) -> StatusCode {
         match self {
             Self::Refused(refusal) => refusal.status(),
-            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::NoRoute | Self::NoFile => StatusCode::NOT_FOUND,
+            Self::ReadOnly => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Precondition => StatusCode::PRECONDITION_FAILED,
             Self::Denied(denial) => denial.status(),
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -68,6 +76,9 @@ impl Failure {
         match self {
             Self::Refused(refusal) => refusal.as_str(),
             Self::NoRoute => "no-route",
+            Self::NoFile => "no-file",
+            Self::ReadOnly => "read-only",
+            Self::Precondition => "precondition-failed",
             Self::Denied(denial) => denial.as_str(),
             Self::BodyTooLarge => "body-too-large",
             Self::ClientTimeout => "client-timeout",
@@ -99,6 +110,9 @@ impl Failure {
             Self::Denied(Denial::Credentials) => "A user name and a password are needed.",
             Self::Denied(Denial::Busy) => "Too many passwords are being verified; try again soon.",
             Self::NoRoute => "No route of this gateway matches the request.",
+            Self::NoFile => "There is no such file.",
+            Self::ReadOnly => "Files can only be read here.",
+            Self::Precondition => "The file is not what the request supposes.",
             Self::BodyTooLarge => "The content of the request is larger than this gateway takes.",
             Self::ClientTimeout => "The request did not arrive in time.",
             Self::NoInstance => "No instance is available; try again soon.",
@@ -125,6 +139,11 @@ impl Failure {
             }
             _ => None,
         }
+    }
+
+    /// The methods that would do, beside a 405 (RFC 9110 §15.5.6).
+    pub fn allow(self) -> Option<&'static str> {
+        (self == Self::ReadOnly).then_some("GET, HEAD")
     }
 
     /// Why there is no answer of an instance, as the registered error type of Proxy-Status (RFC 9209 §2.3), where one fits.

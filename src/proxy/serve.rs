@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
+use super::compress;
 use super::deliver::{self, Sent, Told};
 use super::exchange::Destination;
 use super::fill::{Fill, Source, Stored, Word};
@@ -129,6 +130,10 @@ impl Gateway {
         let mut onward = self.onward(session, journey, Method::GET);
         // What is fetched for all is fetched whole.
         let resume = onward.fields.remove(LAST_EVENT_ID).filter(|id| !id.is_empty());
+        if let Some(rules) = &self.live.route(to.route).compress {
+            compress::settle(rules, &session.req_header().method, &mut fields);
+            compress::settle(rules, &session.req_header().method, &mut onward.fields);
+        }
         let admitted = &onward.admitted;
         let key = Key::of(
             &KeyFacts {
@@ -405,7 +410,8 @@ impl Gateway {
                 let fetched = &fetched.by(&source);
                 self.note_fetch(journey, asked, fetched, &source);
                 let outcome = fetched.outcome(source.status, true, Some(self.ttl(&record)));
-                let told = self.told(journey, &outcome, fetched.trouble);
+                let mut told = self.told(journey, &outcome, fetched.trouble);
+                told.for_browsers = self.for_browsers(journey, record.status, &record.fields);
                 self.deliver_coming(session, asked, &record, reader, &told).await?;
             }
             Word::Private(..) if !fetched.leads => return Ok(Followed::Again(None)),
@@ -509,7 +515,8 @@ impl Gateway {
         detail: Option<&str>,
     ) -> pingora::Result<Sent> {
         let age = lookup::age_field(&entry.record, self.live.clock.wall());
-        let told = self.told(journey, outcome, detail);
+        let mut told = self.told(journey, outcome, detail);
+        told.for_browsers = self.for_browsers(journey, entry.record.status, &entry.record.fields);
         deliver::entry(session, entry, age, &told, asked.resume.as_ref()).await
     }
 
@@ -535,7 +542,8 @@ impl Gateway {
         outcome: &CacheOutcome,
         detail: &str,
     ) -> pingora::Result<()> {
-        let told = self.told(journey, outcome, Some(detail));
+        let mut told = self.told(journey, outcome, Some(detail));
+        told.for_browsers = self.for_browsers(journey, head.status, &head.fields);
         deliver::coming(session, head.status, &head.fields, None, reader, &told, None).await
     }
 
@@ -546,6 +554,7 @@ impl Gateway {
             cache_status: member,
             request_id: journey.request_id.clone(),
             via: self.live.plan.server.name.clone(),
+            for_browsers: None,
             changes: journey.pass.answer.clone(),
             hsts: self.hsts(journey).cloned(),
         }

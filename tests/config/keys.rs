@@ -106,6 +106,7 @@ fn in_the_way_of(path: &[String], name: &str) -> &'static [&'static str] {
         ("upstreams.health", "type") => &["path"],
         ("listen", "https_port") => &["tls"],
         ("routes", "respond") => &["upstream", "request_headers"],
+        ("routes", "files") => &["upstream"],
         ("routes.split.to", "header" | "cookie") => &["share"],
         ("caches.key.query", "only") => &["except"],
         _ => &[],
@@ -137,6 +138,17 @@ fn base_for(path: &[String], name: &str) -> Table {
             route.remove("upstream");
             route.remove("request_headers");
             route.insert("respond".into(), Table::new().into());
+        }
+        "routes.files" => {
+            route.remove("upstream");
+            route.insert("files".into(), toml::from_str::<Table>("root = \"site\"").unwrap().into());
+        }
+        "routes.cache_control" | "routes.compress" => {
+            route.insert(path[1].clone(), Table::new().into());
+        }
+        "routes.cache_control.rules" => {
+            let rules = "rules = [{ path = \"*.txt\", value = \"no-cache\" }]";
+            route.insert("cache_control".into(), toml::from_str::<Table>(rules).unwrap().into());
         }
         // The lists of browsers take no name without those below it.
         "listen.tls.hsts" if name == "preload" => {

@@ -90,7 +90,7 @@ fn variables_stand_in_texts_lists_and_for_numbers() {
         &Overrides::default(),
     );
     assert_eq!(plan.server.threads, 6);
-    assert_eq!(plan.server.trusted_proxies.0[0].to_string(), "10.0.0.0/8");
+    assert_eq!(plan.server.trusted_proxies.networks[0].to_string(), "10.0.0.0/8");
     assert_eq!(plan.log.access, AccessLog::File("/logs/$a.log".into()));
     assert_eq!(plan.upstreams[0].servers[0].addr, "api-1:8001");
     assert_eq!(plan.upstreams[0].trying.tries, Some(4));

@@ -109,7 +109,7 @@ pub fn request(input: &[u8]) {
 /// X-Forwarded-For: whoever is found is an address in its one form.
 pub fn client(input: &[u8]) {
     let fields = fields(input.split(|byte| *byte == b'\n'));
-    let trusted = TrustedProxies(vec!["10.0.0.0/8".parse().expect("a network")]);
+    let trusted = TrustedProxies { networks: vec!["10.0.0.0/8".parse().expect("a network")], field: None };
     let found = trusted.client([10, 0, 0, 1].into(), false, &Pairs(&fields));
     assert_eq!(found.addr, found.addr.to_canonical());
 }

@@ -33,6 +33,10 @@ mod headers;
 
 mod route;
 
+mod files;
+
+mod compress;
+
 mod cache;
 
 mod fast_path;
@@ -90,6 +94,8 @@ mod eject;
 mod breaker;
 
 mod forward;
+
+mod behind_cdn;
 
 mod onward;
 

@@ -3,6 +3,7 @@
 //! Every function answers `None` when a part is wrong, after its problem has been reported, and goes on with the others.
 
 mod caches;
+mod content;
 mod failures;
 mod health;
 mod listeners;
@@ -16,17 +17,20 @@ mod trying;
 mod upstreams;
 mod ward;
 
+use ipnet::IpNet;
+
 use super::file::{File, LogTable, ServerTable, time};
-use super::kind::{Named, Threads};
+use super::kind::{Named, Network, Threads};
 use super::problem::{Problem, Spot};
 use super::read::Reader;
+use super::setting::FromText;
 use super::suggest::nearest;
 use crate::guard::client::TrustedProxies;
 use crate::plan::{Log, Plan, Server};
 
 /// The plan of a file; `None` when something in it is wrong.
 pub fn plan(file: &File, reader: &mut Reader<'_>) -> Option<Plan> {
-    let server = file.server.value().and_then(server);
+    let server = file.server.value().and_then(|table| server(table, reader));
     let listeners = listeners::public(file, reader);
     let admin = listeners::admin(file, reader);
     let log = file.log.value().and_then(log);
@@ -54,20 +58,54 @@ pub fn plan(file: &File, reader: &mut Reader<'_>) -> Option<Plan> {
     })
 }
 
-fn server(table: &ServerTable) -> Option<Server> {
+fn server(table: &ServerTable, reader: &mut Reader<'_>) -> Option<Server> {
     let threads = match *table.threads.value()? {
         Threads::Fixed(count) => count,
         // Where the number of cores cannot be told, one thread serves.
         Threads::Auto => std::thread::available_parallelism().map_or(1, usize::from),
     };
-    let trusted = table.trusted_proxies.value()?.all()?.map(|network| network.0).collect();
+    let mut networks: Vec<_> = table.trusted_proxies.value()?.all()?.map(|network| network.0).collect();
+    networks.extend(networks_in_file(table, reader)?);
+    let field = table.client_address.optional()?.cloned();
     Some(Server {
         threads,
         drain_delay: time(&table.drain_delay)?,
         drain_timeout: time(&table.drain_timeout)?,
-        trusted_proxies: TrustedProxies(trusted),
+        trusted_proxies: TrustedProxies { networks, field },
         name: table.name.value()?.0.clone(),
     })
+}
+
+/// The networks of `trusted_proxies_file`; none without it.
+fn networks_in_file(table: &ServerTable, reader: &mut Reader<'_>) -> Option<Vec<IpNet>> {
+    let Some(path) = table.trusted_proxies_file.optional()? else { return Some(Vec::new()) };
+    let spot = &table.trusted_proxies_file.spot;
+    let text = match std::fs::read_to_string(&path.0) {
+        Ok(text) => text,
+        Err(error) => {
+            let problem = Problem::of(spot, format!("cannot read {}: {error}", path.0.display()));
+            reader.report(problem.help("a relative path is looked for where the program was started"));
+            return None;
+        }
+    };
+    let mut networks = Some(Vec::new());
+    for (number, line) in text.lines().enumerate() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        match Network::from_text(line) {
+            _ if line.is_empty() => {}
+            Ok(network) => networks.iter_mut().for_each(|networks| networks.push(network.0)),
+            Err(help) => {
+                let (file, number) = (path.0.display(), number + 1);
+                let problem = Problem::of(
+                    spot,
+                    format!("{file}, line {number}: \"{}\" is not {}", line.escape_debug(), Network::what()),
+                );
+                reader.report(problem.help(help.unwrap_or_default()));
+                networks = None;
+            }
+        }
+    }
+    networks
 }
 
 fn log(table: &LogTable) -> Option<Log> {

@@ -7,7 +7,7 @@ use http::StatusCode;
 
 use super::caches::is_without_ttl;
 use super::ward::{Shared, ward};
-use super::{CACHES, UPSTREAMS, resolve, split, trying};
+use super::{CACHES, UPSTREAMS, content, resolve, split, trying};
 use crate::base::name::RouteName;
 use crate::cache::content::{ContentKey, Form, Pointer, StoreWhen};
 use crate::cache::{Lifetimes, TtlMode};
@@ -160,6 +160,7 @@ fn route(
     let rewrite = rewrite(table, reader);
     let cache = table.cache.optional().map(|cache| cache.map(|cache| &cache.0));
     let content_key = cache.and_then(|cache| content_key(cache, reader));
+    let (browser, compress) = (content::browser(table, reader), content::compress(table, reader));
     let ward = ward(file, shared, table, reader);
     Some(Route {
         name,
@@ -171,6 +172,8 @@ fn route(
         priority: *table.priority.value()?,
         content_key: content_key?,
         store_when: Arc::new(store_when(cache?)?),
+        browser: browser?,
+        compress: compress?,
         ward: ward?,
         lifetimes: lifetimes(file, cache?, reader)?,
         shadow: cache?.map_or(Some(false), |cache| cache.shadow.value().copied())?,
@@ -252,13 +255,15 @@ fn store_when(cache: Option<&CacheUseTable>) -> Option<StoreWhen> {
 }
 
 fn action(file: &File, table: &RouteTable, spot: &Spot, reader: &mut Reader<'_>) -> Option<Action> {
+    if let Some(files) = table.files.optional()? {
+        return content::action(table, files, reader);
+    }
     let cache = cache(file, table, reader);
     match (table.upstream.optional(), table.respond.optional()) {
         (Some(None), Some(None)) => {
-            reader.report(
-                Problem::of(spot, "nobody answers")
-                    .help("add upstream = \"NAME\", or respond = { status = 404 }"),
-            );
+            reader.report(Problem::of(spot, "nobody answers").help(
+                "add upstream = \"NAME\", files = { root = \"FOLDER\" }, or respond = { status = 404 }",
+            ));
             None
         }
         (Some(Some(name)), Some(None)) => {
@@ -326,6 +331,8 @@ fn ignored_by_respond(table: &RouteTable, reader: &mut Reader<'_>) {
         ("tries", table.tries.written, &table.tries.spot),
         ("retry_on", table.retry_on.written, &table.retry_on.spot),
         ("priority", table.priority.written, &table.priority.spot),
+        ("cache_control", table.cache_control.written, &table.cache_control.spot),
+        ("compress", table.compress.written, &table.compress.spot),
         ("request_headers", table.request_headers.written, &table.request_headers.spot),
         ("strip_prefix", table.strip_prefix.written, &table.strip_prefix.spot),
         ("replace_prefix", table.replace_prefix.written, &table.replace_prefix.spot),

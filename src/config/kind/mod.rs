@@ -1,6 +1,7 @@
 //! The types of keys: durations, sizes, addresses, words, lists, tables by name.
 
 mod address;
+mod content;
 mod group;
 mod listen;
 mod number;
@@ -9,6 +10,7 @@ mod ward;
 mod word;
 
 pub use address::{Address, AdminAddress, HostName, HostPort, Network, RedisUrl};
+pub use content::{Directives, FileBeneath, FileName, Folder, MediaType};
 pub use group::{ByStatus, List, Named, OneOrMany, OrOff};
 pub use listen::{ClientAuth, FilePath, HttpVersions, UpstreamHttp};
 pub use number::{AnySize, AnyTime, Count, LeaseTime, Size, Statuses, Threads, Time, Timeout};

@@ -9,9 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
-
-use crate::app::{self, Running};
+use crate::app::{self, Running, StartError};
 use crate::base::clock::Clock;
 use crate::config::{self, Overrides, Source};
 
@@ -81,25 +79,31 @@ async fn find_redis(named: Option<&str>) -> Option<String> {
     tokio::time::timeout(Duration::from_millis(500), ping).await.ok().flatten().map(|_| url)
 }
 
+/// On the usual ports, or on free ones when somebody has them.
 async fn start_gateway(instances: &[Instance], redis: Option<&str>) -> Result<Running, String> {
-    let text = configuration(instances, free_or(8080).await?, free_or(9180).await?, redis);
+    const USUAL: [u16; 2] = [8080, 9180];
+    let started = start_on(USUAL, instances, redis)?;
+    let started = match started {
+        // Ports 0: the system chooses, so that nobody can come between.
+        Err(StartError::Listen { .. }) => start_on([0, 0], instances, redis)?,
+        other => other,
+    };
+    started.map_err(|e| e.to_string())
+}
+
+fn start_on(
+    [web, admin]: [u16; 2],
+    instances: &[Instance],
+    redis: Option<&str>,
+) -> Result<Result<Running, StartError>, String> {
+    let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let text = configuration(instances, local(web), local(admin), redis);
     let source = Source { name: "demo.toml".into(), text };
     // The demonstration is the same everywhere: the environment's settings are not for it.
     let nothing: HashMap<String, String> = HashMap::new();
     let plan =
         config::load(&source, &nothing, &Overrides::default()).map_err(|problems| problems.render(false))?;
-    app::start(plan).map_err(|e| e.to_string())
-}
-
-/// The preferred port, or a free one when it is taken.
-async fn free_or(port: u16) -> Result<SocketAddr, String> {
-    let preferred = SocketAddr::from(([127, 0, 0, 1], port));
-    let free = SocketAddr::from(([127, 0, 0, 1], 0));
-    let socket = match TcpListener::bind(preferred).await {
-        Ok(socket) => socket,
-        Err(_) => TcpListener::bind(free).await.map_err(|e| format!("no free port: {e}"))?,
-    };
-    socket.local_addr().map_err(|e| e.to_string())
+    Ok(app::start(plan))
 }
 
 /// The demonstration's configuration, as a user would write it. The key prefix is its own, so that it reads nothing of an earlier run.

@@ -115,7 +115,7 @@ impl PartialEq for Pieces {
     }
 }
 
-/// A part of a body that lies apart, being read. Holds at most [`AHEAD`] pieces and the one in hand.
+/// A part of a body that lies apart, being read. Holds at most `AHEAD` pieces and the one in hand.
 pub struct Reading {
     pieces: Arc<Pieces>,
     first: u64,

@@ -210,7 +210,7 @@ pub struct Answer {
 pub struct Instance {
     /// Its address as written.
     pub name: String,
-    /// `up`, `down` (by its checks), `out` (its exchanges fail) or `on_trial`.
+    /// How it stands, in the words of `vanne upstreams`.
     pub state: String,
     /// Requests in flight there.
     pub in_flight: u32,

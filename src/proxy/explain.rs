@@ -4,7 +4,6 @@ use http::header;
 use serde::{Deserialize, Serialize};
 
 use super::live::Live;
-use crate::balance::eject;
 use crate::cache::directive;
 use crate::cache::lookup::{self, Reuse, Why};
 use crate::cache::status;
@@ -115,17 +114,12 @@ impl Live {
     }
 
     fn instances(&self, upstream: UpstreamId) -> Vec<Instance> {
-        let endpoints = self.upstream(upstream).group.endpoints().iter();
-        let state = |endpoint: &crate::upstream::Endpoint| match endpoint.standing(self.clock.mono()) {
-            _ if !endpoint.is_up() => "down",
-            eject::Standing::Good => "up",
-            eject::Standing::Out => "out",
-            eject::Standing::OnTrial => "on_trial",
-        };
-        endpoints
-            .map(|endpoint| Instance {
+        let group = &self.upstream(upstream).group;
+        let standing = group.endpoints().iter().zip(group.states());
+        standing
+            .map(|(endpoint, state)| Instance {
                 name: endpoint.name().to_owned(),
-                state: state(endpoint).to_owned(),
+                state: state.condition.as_str().to_owned(),
                 in_flight: endpoint.in_flight(),
             })
             .collect()

@@ -1,4 +1,4 @@
-//! What is stored, for an operator who asks: looked at, never promoted, counted or changed.
+//! What is stored, for an operator who asks: looked at, never promoted; what cannot be read is removed as by a request.
 
 use std::sync::Arc;
 
@@ -7,10 +7,11 @@ use http::HeaderName;
 use super::memory::Held;
 use super::purges::Standing;
 use super::redis::Trouble;
-use super::{Chosen, Seal, Store};
+use super::sight::Nearby;
+use super::{Chosen, Read, Seal, Store, read};
 use crate::base::fields::Fields;
 use crate::cache::key::Key;
-use crate::cache::record::{self, Record, Stored, Variants};
+use crate::cache::record::Record;
 
 /// A stored answer, but for its content.
 #[derive(Debug, Clone)]
@@ -50,7 +51,8 @@ impl Store {
             if seen.len() == limit {
                 return (seen, true);
             }
-            seen.push(self.seen(&entry.record, entry.body.len(), &seal));
+            let standing = self.standing(&seal, &entry.record);
+            seen.push(self.seen(&entry.record, entry.body.len(), standing));
         }
         (seen, false)
     }
@@ -72,20 +74,11 @@ impl Store {
     }
 
     fn inspect_memory(&self, key: &Key, request: &dyn Fields, inspected: &mut Inspected) {
-        let primary = key.hash();
-        inspected.not_shared = self.local.memory.is_unshared(&primary, self.clock.mono());
-        let name = match self.local.memory.get(&primary) {
-            Some(Held::Variants { marker, .. }) => {
-                let name = self.chosen(key, request, &marker, inspected);
-                self.local.memory.get(&name)
-            }
-            other => other,
-        };
-        if let Some(Held::Answer { entry, seal, .. }) = name
-            && *entry.record.key == *key.text()
-        {
-            inspected.memory = Some(self.seen(&entry.record, entry.body.len(), &seal));
-        }
+        inspected.not_shared = self.local.memory.is_unshared(&key.hash(), self.clock.mono());
+        let Nearby { entry, vary } = self.in_memory(key, request);
+        inspected.vary = vary;
+        inspected.memory =
+            entry.map(|(entry, standing)| self.seen(&entry.record, entry.body.len(), standing));
     }
 
     async fn inspect_redis(
@@ -97,38 +90,28 @@ impl Store {
         let Some(redis) = &self.redis else { return Ok(None) };
         let primary = key.hash();
         let reader = redis.reader(&primary);
-        let read = async |name: String| -> Result<Option<Stored>, Trouble> {
-            let value = reader.read(&[name]).await?.pop().flatten();
-            value.map(record::decode).transpose().map_err(|_| Trouble::Damaged)
+        let look = async |name: String| {
+            let value = reader.read(std::slice::from_ref(&name)).await?.pop().flatten();
+            read(redis, primary, &name, value)
         };
-        let mut stored = read(redis.key(&primary)).await?;
-        if let Some(Stored::Variants(marker)) = &stored {
-            let name = self.chosen(key, request, &Arc::new(marker.clone()), inspected);
-            stored = read(redis.variant_key(&primary, marker.generation, &name)).await?;
+        let mut stored = look(redis.key(&primary)).await?;
+        if let Some(Read::Variants(marker)) = &stored {
+            inspected.vary.clone_from(&marker.names);
+            let chosen = Chosen::of(key, request, Arc::new(marker.clone()), true);
+            stored = look(redis.variant_key(&primary, marker.generation, &chosen.name)).await?;
         }
         Ok(match stored {
-            Some(Stored::Answer(record, epoch, body)) if *record.key == *key.text() => {
-                let seal = Seal::of(&record, epoch);
-                Some(self.seen(&record, body.len() as u64, &seal))
+            Some(Read::Answer(entry, epoch)) if *entry.record.key == *key.text() => {
+                let standing = self.standing(&Seal::of(&entry.record, epoch), &entry.record);
+                Some(self.seen(&entry.record, entry.body.len(), standing))
             }
             _ => None,
         })
     }
 
-    fn chosen(
-        &self,
-        key: &Key,
-        request: &dyn Fields,
-        marker: &Arc<Variants>,
-        into: &mut Inspected,
-    ) -> [u8; 16] {
-        into.vary.clone_from(&marker.names);
-        Chosen::of(key, request, marker.clone(), true).name
-    }
-
-    fn seen(&self, record: &Record, size: u64, seal: &Seal) -> Seen {
+    fn seen(&self, record: &Record, size: u64, standing: Standing) -> Seen {
         let now = self.clock.wall();
-        let state = match self.purges.judge(seal, record, now) {
+        let state = match standing {
             Standing::Gone => "purged",
             Standing::Stale => "stale",
             Standing::Doubtful => "unconfirmed",

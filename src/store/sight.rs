@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use http::HeaderName;
+
 use super::changes::Changes;
 use super::memory::Held;
 use super::purges::Standing;
-use super::{Absent, Chosen, Entry, Found, Question, Store};
+use super::{Absent, Chosen, Entry, Found, Question, Seal, Store};
 use crate::base::fields::Fields;
 use crate::cache::key::Key;
+use crate::cache::record::Record;
 use crate::cache::vary;
 
 /// What the tiers hold for a request. Nothing is counted, and nothing moves from one tier to another.
@@ -20,13 +23,20 @@ pub struct Sight {
     pub found: Found,
 }
 
+/// What memory holds for a request.
+pub(super) struct Nearby {
+    pub(super) entry: Option<(Arc<Entry>, Standing)>,
+    /// The fields that choose among several.
+    pub(super) vary: Vec<HeaderName>,
+}
+
 /// Never the count of a stripe: what is found by it is not kept.
 const KEEP_NOTHING: Changes = Changes { all: u64::MAX, removals: u64::MAX };
 
 impl Store {
     /// What both tiers hold for a request, and what serving it would begin from.
     pub async fn sight(&self, key: &Key, request: &(dyn Fields + Sync)) -> Sight {
-        let memory = self.in_memory(key, request);
+        let memory = self.in_memory(key, request).entry;
         let near = self.nearest(key, request);
         let mut found = near.found;
         let mut in_redis = None;
@@ -41,19 +51,32 @@ impl Store {
         Sight { memory, redis: in_redis, found }
     }
 
-    fn in_memory(&self, key: &Key, request: &dyn Fields) -> Option<(Arc<Entry>, Standing)> {
-        let held = match self.held(&key.hash())? {
-            Held::Variants { marker, shared } => {
+    /// What memory holds for a request, or for whoever likes best the language that it likes best.
+    pub(super) fn in_memory(&self, key: &Key, request: &dyn Fields) -> Nearby {
+        let mut vary = Vec::new();
+        let held = match self.held(&key.hash()) {
+            Some(Held::Variants { marker, shared }) => {
+                vary.clone_from(&marker.names);
                 let by_language = vary::by_language(&marker.names, request, key.vary());
                 let own = Chosen::of(key, request, marker.clone(), shared);
                 let best = by_language.map(|request| Chosen::of(key, &request, marker, shared));
-                self.held(&own.name).or_else(|| self.held(&best?.name))?
+                self.held(&own.name).or_else(|| self.held(&best?.name))
             }
-            answer @ Held::Answer { .. } => answer,
+            other => other,
         };
-        let Held::Answer { entry, seal, .. } = held else { return None };
-        let standing = self.purges.judge(&seal, &entry.record, self.clock.wall());
-        (*entry.record.key == *key.text()).then_some((entry, standing))
+        let entry = match held {
+            Some(Held::Answer { entry, seal, .. }) if *entry.record.key == *key.text() => {
+                let standing = self.standing(&seal, &entry.record);
+                Some((entry, standing))
+            }
+            _ => None,
+        };
+        Nearby { entry, vary }
+    }
+
+    /// What purges leave of an answer now.
+    pub(super) fn standing(&self, seal: &Seal, record: &Record) -> Standing {
+        self.purges.judge(seal, record, self.clock.wall())
     }
 }
 

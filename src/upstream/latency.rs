@@ -20,12 +20,6 @@ impl Latency {
         Meter::from_parts(self.nanos.load(Ordering::Relaxed), at)
     }
 
-    /// Goes on from what another has measured of the same instance.
-    pub(super) fn take_over(&self, known: &Self) {
-        self.nanos.store(known.nanos.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.at.store(known.at.load(Ordering::Relaxed), Ordering::Relaxed);
-    }
-
     pub(super) fn note(&self, now: MonoTime, took: Duration, decay: Duration) {
         self.store(self.meter().with(now, took, decay));
     }

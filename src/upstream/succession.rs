@@ -77,7 +77,6 @@ impl Endpoint {
         }
         self.rests_until.store(known.rests_until.load(Ordering::Relaxed), Ordering::Relaxed);
         self.told_size.store(known.told_size.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.latency.take_over(&known.latency);
         self.changed.store(known.changed.load(Ordering::Relaxed), Ordering::Relaxed);
         *self.notes.get_mut().unwrap_or_else(PoisonError::into_inner) =
             known.notes.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -273,3 +273,20 @@ async fn warming_is_bounded_in_width_and_rate() {
     let tally = place.json(&["warm", "--list", &list, "--rate", "20"]).await;
     assert!(tally["seconds"].as_f64().unwrap() >= 0.35, "{tally}");
 }
+
+#[tokio::test]
+async fn an_answer_that_lies_in_redis_in_pieces_is_seen_there() {
+    let redis = Redis::start().await;
+    let size = 700 * 1024;
+    let origin =
+        Origin::new().on("/large", reply(200).cache("max-age=600").body(vec![b'x'; size])).start().await;
+    let one = Place::before(&origin, Some(&redis)).await;
+    one.client.get("/large").send().await.expect(200);
+    poll_until("it to be in Redis", || async { !redis.keys("*:p[0-9]*").await.is_empty() }).await;
+    poll_until("it to be seen there", || async {
+        let looked = one.json(&["get", "http://shop.test/large"]).await;
+        let entries = looked["entries"].as_array().expect("a list").clone();
+        entries.iter().any(|entry| entry["tier"] == "redis" && entry["size"] == size)
+    })
+    .await;
+}
